@@ -1,1 +1,5 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod entry;
+pub mod state;

@@ -1,1 +1,16 @@
-//! Under construction.
+//! wire
+#[cfg(feature = "json")]
+pub mod api;
+pub mod batch;
+pub mod cbor;
+pub mod command;
+pub mod error;
+pub mod frame;
+pub mod key;
+pub mod purse;
+#[cfg(feature = "officers")]
+pub mod quorum;
+#[cfg(feature = "officers")]
+pub mod seal;
+pub mod share;
+pub mod tree16;

@@ -1,0 +1,264 @@
+//! The log entry: deterministic CBOR, closed schema (SPEC.md §Entry). One entry is one leaf.
+
+use wire::batch::Profile;
+use wire::cbor::Bytes;
+use wire::command::{Digest, Id};
+use wire::error::Refusal;
+use wire::frame::{Assertion, Counts, VersionCounts};
+use wire::key::{KeyAttributes, KeyId, Lineage};
+
+/// An entry is at most this long (tlog-tiles: a u16 length).
+pub const ENTRY_MAX: usize = 65_535;
+
+/// Wrong pairs that one entry carries at most, so that it stays below [`ENTRY_MAX`] with everything else it holds.
+pub const PAIRS_MAX: usize = 2_000;
+
+/// Bytes of one wrong pair: card tag 8, pair tag 8.
+pub const PAIR_LEN: usize = 16;
+
+wire::cbor_struct! {
+    /// One leaf of the log, made by the module.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct Entry {
+        /// Format, 1.
+        0 => version: u64,
+        /// Leaf index.
+        1 => seq: u64,
+        /// The module that made it.
+        2 => node: Id,
+        /// Its boot.
+        3 => boot: Id,
+        /// Log key epoch, 0 until epochs exist.
+        4 => epoch: u64,
+        /// The module's wall clock, nanoseconds since 1970; may go back, nothing is ordered by it.
+        5 => wall_ns: u64,
+        /// Nanoseconds since this boot; never goes back.
+        6 => mono_ns: u64,
+        /// Random bytes, so that a leaf hash tells nothing of a guessable entry.
+        7 => salt: Id,
+        /// [`crate::state::LogState::root`] after this entry.
+        8 => state_root: Digest,
+        /// What happened.
+        9 => event: Event,
+    }
+}
+
+wire::cbor_union! {
+    /// What happened.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub enum Event {
+        /// The instance was made.
+        1 => Genesis(GenesisEvent),
+        /// The module came back after a restart.
+        2 => Boot(BootEvent),
+        /// A quorum command was carried out.
+        3 => Command(CommandEvent),
+        /// A custodian entered a component, or tried to.
+        4 => Component(ComponentEvent),
+        /// Part of a batch was checked.
+        5 => Batch(BatchEvent),
+        /// Single checks of one commit window.
+        6 => Single(SingleEvent),
+        /// Wrong pairs that did not fit into the batch entry that follows.
+        7 => Failures(FailuresEvent),
+        /// Only keyd saw it: asserted, not known by the module.
+        8 => Asserted(Assertion),
+        /// The module refused.
+        9 => Denied(DeniedEvent),
+    }
+}
+
+wire::cbor_struct! {
+    /// Genesis: the first entry of every log.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct GenesisEvent {
+        /// Signed genesis command.
+        0 => command: Bytes,
+        /// Share certificate bytes.
+        1 => certificate: Bytes,
+        /// Ed25519 log key.
+        2 => log_key: [u8; 32],
+        /// SHA-256 of the module's program file.
+        3 => module: Digest,
+        /// Memory mode.
+        4 => memory: String,
+    }
+}
+
+wire::cbor_struct! {
+    /// The module came back: unsealed by shares, floored by officers, replayed to its own head.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct BootEvent {
+        /// Signed floor command.
+        0 => floor: Bytes,
+        /// SHA-256 of the module's program file.
+        1 => module: Digest,
+        /// Memory mode.
+        2 => memory: String,
+    }
+}
+
+wire::cbor_struct! {
+    /// A key that a command made.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct KeyMade {
+        /// Attributes with the true check value.
+        0 => attributes: KeyAttributes,
+        /// Sequence number of the sealed record.
+        1 => sequence: u64,
+        /// SHA-256 of the sealed record.
+        2 => digest: Digest,
+        /// Keyed fingerprint of the key bytes: the same bytes are refused under another name.
+        3 => fingerprint: Id,
+    }
+}
+
+wire::cbor_struct! {
+    /// A command and what came of it.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct CommandEvent {
+        /// Signed command.
+        0 => command: Bytes,
+        /// For generate and import.
+        1 => made: Option<KeyMade>,
+        /// For the reset of a card's budget: the card's tag.
+        2 => card: Option<[u8; 8]>,
+    }
+}
+
+wire::cbor_struct! {
+    /// A component of a pending import.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct ComponentEvent {
+        /// The import command.
+        0 => command: Id,
+        /// Who.
+        1 => custodian: String,
+        /// Why it was refused; absent when it was accepted.
+        2 => refused: Option<Refusal>,
+    }
+}
+
+wire::cbor_struct! {
+    /// New wrong pairs of one key version.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct WrongPairs {
+        /// The key version.
+        0 => key: KeyId,
+        /// Card tag 8 ‖ pair tag 8, each.
+        1 => pairs: Bytes,
+    }
+}
+
+wire::cbor_struct! {
+    /// A whole batch, in its last entry.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct BatchTotal {
+        /// Records.
+        0 => records: u64,
+        /// Tree root over header, records and verdicts.
+        1 => root: Digest,
+        /// All counts.
+        2 => counts: Counts,
+        /// Counts by key version.
+        3 => versions: Vec<VersionCounts>,
+    }
+}
+
+wire::cbor_struct! {
+    /// At most 65,536 records of a batch.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct BatchEvent {
+        /// The batch.
+        0 => batch: Id,
+        /// Client, as keyd asserted it.
+        1 => client: String,
+        /// Kind of the records.
+        2 => profile: Profile,
+        /// The key.
+        3 => lineage: Lineage,
+        /// Number of this part, from 0.
+        4 => part: u64,
+        /// Records in this part.
+        5 => records: u64,
+        /// Top of the tree over this part's leaves.
+        6 => top: Digest,
+        /// Counts of this part.
+        7 => counts: Counts,
+        /// Counts of this part by key version.
+        8 => versions: Vec<VersionCounts>,
+        /// New wrong pairs.
+        9 => wrong: Vec<WrongPairs>,
+        /// The whole batch; absent in all parts but the last, and in a batch that was cut off.
+        10 => total: Option<BatchTotal>,
+        /// The connection ended before the batch was closed.
+        11 => aborted: bool,
+    }
+}
+
+wire::cbor_struct! {
+    /// One client's single checks with one key version.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct SingleRow {
+        /// Client, as keyd asserted it.
+        0 => client: String,
+        /// The key.
+        1 => lineage: Lineage,
+        /// Counts by version.
+        2 => versions: Vec<VersionCounts>,
+    }
+}
+
+wire::cbor_struct! {
+    /// Single checks of one commit window.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct SingleEvent {
+        /// Top of the batch tree over the window's records and verdicts, in order.
+        0 => top: Digest,
+        /// A row per client and key.
+        1 => rows: Vec<SingleRow>,
+        /// New wrong pairs.
+        2 => wrong: Vec<WrongPairs>,
+    }
+}
+
+wire::cbor_struct! {
+    /// Wrong pairs on their own.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct FailuresEvent {
+        /// The pairs.
+        0 => wrong: Vec<WrongPairs>,
+    }
+}
+
+wire::cbor_struct! {
+    /// The module refused something.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct DeniedEvent {
+        /// Why.
+        0 => code: Refusal,
+        /// `keyd` or `officers`: the socket.
+        1 => socket: String,
+        /// Tag of the request, 0 if it could not be read.
+        2 => request: u64,
+        /// How many of the same in a row.
+        3 => count: u64,
+    }
+}
+
+impl Event {
+    /// The kind's name, for people and filters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Genesis(_) => "genesis",
+            Self::Boot(_) => "boot",
+            Self::Command(_) => "command",
+            Self::Component(_) => "component",
+            Self::Batch(_) => "batch",
+            Self::Single(_) => "single",
+            Self::Failures(_) => "failures",
+            Self::Asserted(_) => "asserted",
+            Self::Denied(_) => "denied",
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The module's refusals: one stable code for programs, one sentence for people.
+
+crate::cbor_code! {
+    /// Why the module refused. Codes are never reused.
+    pub enum Refusal {
+        /// The frame is not one of the protocol.
+        BadFrame = 1, "bad-frame";
+        /// The module's state does not permit this command.
+        WrongState = 2, "wrong-state";
+        /// A frame or list is longer than the protocol allows.
+        TooLarge = 3, "too-large";
+        /// All slots for this kind of work are taken; try again.
+        Busy = 4, "busy";
+        /// A self-test or health test failed; only status is answered.
+        Fault = 5, "fault";
+        /// Another keyd collects from this module.
+        Attached = 6, "attached";
+        /// The log entry is not durable yet.
+        NotDurable = 7, "not-durable";
+        /// No result waits under this ticket.
+        UnknownTicket = 8, "unknown-ticket";
+        /// Records or close without an open batch, or open with one open.
+        BatchOrder = 9, "batch-order";
+        /// The group table has a row twice or too many rows.
+        BatchGroups = 10, "batch-groups";
+        /// No such key in this wall, or not for this use: the two look alike.
+        NoSuchKey = 11, "no-such-key";
+        /// The key's state does not permit this.
+        KeyState = 12, "key-state";
+        /// This lineage has this version already.
+        KeyExists = 13, "key-exists";
+        /// The same key bytes are in use under another name.
+        KeyReused = 14, "key-reused";
+        /// The key has no strength (equal halves, or all bytes alike).
+        WeakKey = 15, "weak-key";
+        /// The combined key does not have the check value that the command names.
+        KeyKcv = 16, "key-kcv";
+        /// Attributes that no applet may have (level count, factor, usage).
+        KeyAttributes = 17, "key-attributes";
+
+        /// The bytes are not a canonical command.
+        BadCommand = 20, "bad-command";
+        /// The command names another instance.
+        WrongInstance = 21, "wrong-instance";
+        /// The command was signed under another officer set.
+        OfficerEpoch = 22, "officer-epoch";
+        /// A signature of nobody in the officer set.
+        UnknownOfficer = 23, "unknown-officer";
+        /// A signature that does not verify over these bytes.
+        BadSignature = 24, "bad-signature";
+        /// The same officer twice.
+        SignedTwice = 25, "signed-twice";
+        /// Fewer approvals than the officer set demands.
+        QuorumMissing = 26, "quorum-missing";
+        /// The command was carried out before.
+        CommandUsed = 27, "command-used";
+        /// The log index is outside the command's window.
+        CommandWindow = 28, "command-window";
+        /// A kind of command that this socket or state does not take.
+        CommandKind = 29, "command-kind";
+        /// Limits may be raised in a rehearsal instance only, within the compiled-in caps.
+        Limits = 30, "limits";
+        /// An officer or custodian set that breaks the compiled-in floors (m ≥ 2, n ≤ 32, no name or key twice).
+        BadSet = 31, "bad-set";
+
+        /// A sealed box that does not open: another recipient, purpose, or damage.
+        BoxDamaged = 40, "box-damaged";
+        /// The share belongs to another set.
+        ShareForeign = 41, "share-foreign";
+        /// The share does not match its commitment.
+        ShareDamaged = 42, "share-damaged";
+        /// This share is already there.
+        ShareTwice = 43, "share-twice";
+        /// The shares do not give the root that the certificate was made with.
+        ShareSet = 44, "share-set";
+        /// Not every share of the new set has been proved.
+        ShareUnproved = 45, "share-unproved";
+        /// The component does not match the commitment in the command.
+        ComponentCommitment = 46, "component-commitment";
+        /// The component does not have the check value in the command.
+        ComponentKcv = 47, "component-kcv";
+        /// No import waits for this component.
+        ComponentForeign = 48, "component-foreign";
+        /// This component is already there.
+        ComponentTwice = 49, "component-twice";
+
+        /// The log's entries do not lead to a head that this module signed.
+        LogForged = 60, "log-forged";
+        /// The log ends below the floor, or has another root there.
+        BelowFloor = 61, "below-floor";
+        /// The floor names another boot of the module.
+        FloorStale = 62, "floor-stale";
+        /// A sealed record that does not open or is not in the log.
+        RecordDamaged = 63, "record-damaged";
+        /// An older version of a record than the log names.
+        RecordOld = 64, "record-old";
+        /// A record that the log names is not in the store.
+        RecordMissing = 65, "record-missing";
+        /// keyd acknowledges a head that this module did not sign, or an older one than before.
+        AckForged = 66, "ack-forged";
+    }
+}
+
+/// A refusal: the stable code and a sentence that says what to do next. Never holds a secret.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message} [{code}]")]
+#[allow(clippy::exhaustive_structs)]
+pub struct Refused {
+    /// For programs.
+    pub code: Refusal,
+    /// For people.
+    pub message: String,
+}
+
+impl Refused {
+    /// A refusal with its sentence.
+    pub fn new(code: Refusal, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl crate::cbor::Cbor for Refused {
+    fn encode(&self, out: &mut crate::cbor::Encoder) {
+        out.array(2);
+        self.code.encode(out);
+        out.text(&self.message);
+    }
+
+    fn decode(input: &mut crate::cbor::Decoder<'_>) -> Result<Self, crate::cbor::CborError> {
+        if input.array()? != 2 {
+            return Err(crate::cbor::CborError::Range);
+        }
+        Ok(Self {
+            code: Refusal::decode(input)?,
+            message: input.text()?.to_owned(),
+        })
+    }
+}

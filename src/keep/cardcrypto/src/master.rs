@@ -1,0 +1,134 @@
+//! A key above card level, in secret memory.
+
+use core::fmt;
+
+use securemem::Secret;
+use subtle::ConstantTimeEq;
+use wire::batch::Profile;
+use wire::key::{Algorithm, FactorSource, LEVELS_MAX};
+
+use crate::diversify::{FactorError, check_factor, kcv};
+use crate::tac::{Chain, TacCheck, TacError, TacItem};
+
+/// A TAC master key: 16 bytes in secret memory, the cipher, and the levels down to the card key.
+///
+/// No way leads to the bytes: no `Clone`, no comparison, no contents in `Debug`; and no call takes a caller's bytes to encrypt.
+///
+/// ```compile_fail
+/// fn bytes(key: &cardcrypto::MasterKey) -> &[u8] {
+///     key.secret.as_ref()
+/// }
+/// ```
+pub struct MasterKey {
+    secret: Secret,
+    algorithm: Algorithm,
+    levels: Vec<FactorSource>,
+    kcv: [u8; 3],
+}
+
+impl MasterKey {
+    /// Takes a key of 16 bytes and its derivation levels, 1 to 3, top first. A literal factor is judged here, once.
+    pub fn new(
+        secret: Secret,
+        algorithm: Algorithm,
+        levels: Vec<FactorSource>,
+    ) -> Result<Self, MasterKeyError> {
+        if !(1..=LEVELS_MAX).contains(&levels.len()) {
+            return Err(MasterKeyError::Levels);
+        }
+        for level in &levels {
+            if let FactorSource::Literal(factor) = level {
+                check_factor(factor).map_err(MasterKeyError::Literal)?;
+            }
+        }
+        let kcv = secret
+            .with(|bytes| <&[u8; 16]>::try_from(bytes).map(|key| is_set(key).then(|| kcv(algorithm, key))))
+            .map_err(|_| MasterKeyError::Length)?
+            .ok_or(MasterKeyError::Zeros)?;
+        Ok(Self {
+            secret,
+            algorithm,
+            levels,
+            kcv,
+        })
+    }
+
+    /// Checks the TACs of many cards of one issuer: derives each item's card key level by level and compares the TAC
+    /// in constant time. One outcome per item, in order; items do not influence each other.
+    ///
+    /// [`FactorSource::IssuerId`] takes `issuer`, [`FactorSource::AsnRight8`] the item's `card`. Card keys and true TACs are
+    /// wiped before this returns. Of a key without a card level, every card has the same card key.
+    ///
+    /// # Errors
+    /// [`TacError`]; every outcome is then [`TacCheck::Mismatch`].
+    pub fn verify_tacs(
+        &self,
+        profile: Profile,
+        issuer: &[u8; 8],
+        items: &[TacItem],
+        checks: &mut [TacCheck],
+    ) -> Result<(), TacError> {
+        // On an error, nothing that an earlier call left here may pass as an outcome.
+        checks.fill(TacCheck::Mismatch);
+        self.secret.with(|bytes| {
+            // The arena's panic wipe reaches live keys, and under a zero key anyone can compute TACs.
+            let top = <&[u8; 16]>::try_from(bytes)
+                .ok()
+                .filter(|key| is_set(key))
+                .ok_or(TacError::Wiped)?;
+            Chain {
+                algorithm: self.algorithm,
+                top,
+                levels: &self.levels,
+            }
+            .verify(profile, *issuer, items, checks)
+        })
+    }
+
+    /// The cipher.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The derivation levels, top first.
+    pub fn levels(&self) -> &[FactorSource] {
+        &self.levels
+    }
+
+    /// The key check value, as computed when the key came in.
+    pub const fn kcv(&self) -> [u8; 3] {
+        self.kcv
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MasterKey")
+            .field("algorithm", &self.algorithm)
+            .field("levels", &self.levels)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether any byte of the key is not 00.
+fn is_set(key: &[u8; 16]) -> bool {
+    !bool::from(key.as_slice().ct_eq(&[0; 16]))
+}
+
+/// Why bytes and levels do not make a [`MasterKey`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MasterKeyError {
+    /// The key does not have 16 bytes.
+    #[error("a card master key has 16 bytes")]
+    Length,
+    /// No level, or more than three.
+    #[error("a card master key has 1 to 3 derivation levels")]
+    Levels,
+    /// A constant of the levels is refused as a factor.
+    #[error("a literal of the derivation levels is refused: {0}")]
+    Literal(#[source] FactorError),
+    /// All bytes of the key are 00: nobody's key, or one whose memory was wiped.
+    #[error("a key of all 00 is refused")]
+    Zeros,
+}

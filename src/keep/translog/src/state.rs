@@ -85,6 +85,8 @@ pub struct Instance {
 pub struct Failures {
     versions: BTreeMap<KeyId, u64>,
     cards: HashMap<[u8; 8], HashSet<[u8; 8]>>,
+    /// Pairs of the card that has most, so that the common day need not ask for any card.
+    most: u64,
     chain: Digest,
 }
 
@@ -104,9 +106,9 @@ impl Failures {
         self.cards.get(card).is_some_and(|pairs| pairs.contains(pair))
     }
 
-    /// Whether any card has failed; the common case needs no further look.
-    pub fn is_empty(&self) -> bool {
-        self.cards.is_empty()
+    /// Wrong pairs of the card that has most.
+    pub fn most(&self) -> u64 {
+        self.most
     }
 
     fn add(&mut self, wrong: &WrongPairs) {
@@ -115,7 +117,9 @@ impl Failures {
             let (Ok(card), Ok(pair)) = (card.try_into(), pair.try_into()) else {
                 continue;
             };
-            self.cards.entry(card).or_default().insert(pair);
+            let pairs = self.cards.entry(card).or_default();
+            pairs.insert(pair);
+            self.most = self.most.max(pairs.len() as u64);
         }
         *self.versions.entry(wrong.key.clone()).or_default() += (wrong.pairs.len() / PAIR_LEN) as u64;
         self.chain = digest(&[b"add", &self.chain, &wrong.to_cbor()]);
@@ -127,6 +131,12 @@ impl Failures {
         }
         if let Some(card) = card {
             self.cards.remove(&card);
+            self.most = self
+                .cards
+                .values()
+                .map(|pairs| pairs.len() as u64)
+                .max()
+                .unwrap_or_default();
         }
         self.chain = digest(&[b"reset", &self.chain, &reset.to_cbor(), &card.unwrap_or_default()]);
     }

@@ -1,0 +1,249 @@
+//! Checkpoints as C2SP signed notes, and the verifier key that opens them.
+
+use std::fmt;
+use std::ops::Deref;
+
+use base64ct::{Base64, Encoding as _};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+
+use crate::tree::Hash;
+
+/// What a signature line starts with: an em dash and a space.
+const DASH: &str = "\u{2014} ";
+
+/// Signature type: Ed25519 over the note's text.
+const ED25519: u8 = 1;
+
+/// Signature lines of one note at most.
+const SIGNATURES_MAX: usize = 100;
+
+/// A note longer than this is not one of a log.
+const NOTE_MAX: usize = 1 << 20;
+
+/// The public half of a log key, under the log's name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VerifierKey {
+    name: String,
+    key: [u8; 32],
+}
+
+impl VerifierKey {
+    /// The key of the log that is called `name`. Whether the bytes are a point of the curve shows when a note is opened.
+    pub fn new(name: &str, key: [u8; 32]) -> Self {
+        Self {
+            name: name.to_owned(),
+            key,
+        }
+    }
+
+    /// Reads a vkey line, `name+id+base64`; one LF at its end is left aside.
+    pub fn parse(line: &str) -> Result<Self, NoteError> {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let mut parts = line.splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::VerifierKey);
+        };
+        let bytes = Base64::decode_vec(key).map_err(|_| NoteError::VerifierKey)?;
+        let key = match bytes.split_first() {
+            Some((&ED25519, key)) => key.try_into().map_err(|_| NoteError::VerifierKey)?,
+            _ => return Err(NoteError::VerifierKey),
+        };
+        let vkey = Self::new(name, key);
+        let sound = is_key_name(name) && vkey.to_string() == line && vkey.point().is_some() && id.len() == 8;
+        sound.then_some(vkey).ok_or(NoteError::VerifierKey)
+    }
+
+    /// The log's name: its origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The Ed25519 public key.
+    pub fn key(&self) -> [u8; 32] {
+        self.key
+    }
+
+    /// First 4 bytes of SHA-256(name ‖ LF ‖ type ‖ key): a label, not a security hash.
+    fn id(&self) -> [u8; 4] {
+        let mut hash = Sha256::new();
+        hash.update(&self.name);
+        hash.update([b'\n', ED25519]);
+        hash.update(self.key);
+        let [a, b, c, d, ..]: Hash = hash.finalize().into();
+        [a, b, c, d]
+    }
+
+    fn point(&self) -> Option<VerifyingKey> {
+        VerifyingKey::from_bytes(&self.key)
+            .ok()
+            .filter(|point| !point.is_weak())
+    }
+
+    fn verifies(&self, text: &str, signature: &[u8]) -> bool {
+        let signature = Signature::from_slice(signature);
+        self.point().is_some_and(|point| {
+            signature.is_ok_and(|signature| point.verify_strict(text.as_bytes(), &signature).is_ok())
+        })
+    }
+}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = u32::from_be_bytes(self.id());
+        let key = Base64::encode_string(&[&[ED25519], self.key.as_slice()].concat());
+        write!(f, "{}+{id:08x}+{key}", self.name)
+    }
+}
+
+/// A head of a log: how long it is and the root over it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Checkpoint {
+    /// The log.
+    pub origin: String,
+    /// Its entries.
+    pub size: u64,
+    /// Root over them.
+    pub root: Hash,
+}
+
+impl Checkpoint {
+    /// The note's text: origin, size, root, a line each.
+    pub fn to_text(&self) -> String {
+        let root = Base64::encode_string(&self.root);
+        format!("{}\n{}\n{root}\n", self.origin, self.size)
+    }
+
+    /// Reads what [`Self::to_text`] writes and nothing else: extension lines are refused, this log never has any.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
+        let mut hash = Hash::default();
+        if Base64::decode(root, &mut hash).ok()?.len() != hash.len() {
+            return None;
+        }
+        let checkpoint = Self {
+            origin: origin.to_owned(),
+            size: size.parse().ok().filter(|size| *size < 1 << 63)?,
+            root: hash,
+        };
+        (is_key_name(origin) && checkpoint.to_text() == text).then_some(checkpoint)
+    }
+}
+
+/// A checkpoint whose signature was checked: the only way to one is [`open_checkpoint`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VerifiedCheckpoint {
+    checkpoint: Checkpoint,
+    unknown: usize,
+}
+
+impl VerifiedCheckpoint {
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Signature lines by other keys, which were not checked.
+    pub fn unknown_signatures(&self) -> usize {
+        self.unknown
+    }
+}
+
+impl Deref for VerifiedCheckpoint {
+    type Target = Checkpoint;
+
+    fn deref(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+}
+
+/// Why a note is not a checkpoint of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoteError {
+    /// A signature by the log's key that does not fit the text.
+    #[error(
+        "the log key's signature does not fit the checkpoint: the checkpoint was changed, or made by another key"
+    )]
+    BadSignature,
+    /// Not a signed note.
+    #[error("the checkpoint is not a signed note (C2SP signed-note); fetch it again")]
+    Malformed,
+    /// Not origin, size and root.
+    #[error("the note's text is not origin, size and root of a log; fetch the checkpoint again")]
+    NoCheckpoint,
+    /// The checkpoint names another log than its key.
+    #[error("the checkpoint is of another log than the verifier key; use the vkey of that log")]
+    Origin,
+    /// No signature by the key.
+    #[error("the checkpoint has no signature by the given verifier key; use the vkey of this log")]
+    Unsigned,
+    /// Not a verifier key.
+    #[error(
+        "the verifier key is not an Ed25519 vkey line (name+id+base64); copy it again from the log's vkey file"
+    )]
+    VerifierKey,
+}
+
+/// Signs a checkpoint as a note; the key's name is the origin.
+pub fn sign_checkpoint(checkpoint: &Checkpoint, key: &SigningKey) -> String {
+    let text = checkpoint.to_text();
+    let id = VerifierKey::new(&checkpoint.origin, key.verifying_key().to_bytes()).id();
+    let signature = [id.as_slice(), &key.sign(text.as_bytes()).to_bytes()].concat();
+    let signature = Base64::encode_string(&signature);
+    format!("{text}\n{DASH}{} {signature}\n", checkpoint.origin)
+}
+
+/// Opens a signed note as a checkpoint of the log with this key. Signature lines by other keys are ignored; one bad
+/// signature by this key sinks the note, and so does the lack of a good one.
+pub fn open_checkpoint(note: &str, key: &VerifierKey) -> Result<VerifiedCheckpoint, NoteError> {
+    let (text, lines) = split_note(note).ok_or(NoteError::Malformed)?;
+    let (mut good, mut unknown) = (0, 0);
+    for line in lines {
+        let (name, id, signature) = signature_line(line).ok_or(NoteError::Malformed)?;
+        if name != key.name() || id != key.id() {
+            unknown += 1;
+        } else if key.verifies(text, &signature) {
+            good += 1;
+        } else {
+            return Err(NoteError::BadSignature);
+        }
+    }
+    if good == 0 {
+        return Err(NoteError::Unsigned);
+    }
+    let checkpoint = Checkpoint::parse(text).ok_or(NoteError::NoCheckpoint)?;
+    if checkpoint.origin != key.name() {
+        return Err(NoteError::Origin);
+    }
+    Ok(VerifiedCheckpoint { checkpoint, unknown })
+}
+
+/// The text with its final LF, and the signature lines; the boundary is the last empty line.
+fn split_note(note: &str) -> Option<(&str, Vec<&str>)> {
+    let control = |byte: u8| byte < 0x20 && byte != b'\n';
+    if note.len() > NOTE_MAX || note.bytes().any(control) {
+        return None;
+    }
+    let boundary = note.rfind("\n\n")?;
+    let (text, rest) = note.split_at_checked(boundary + 1)?;
+    let lines: Vec<&str> = rest.strip_prefix('\n')?.strip_suffix('\n')?.split('\n').collect();
+    (lines.len() <= SIGNATURES_MAX).then_some((text, lines))
+}
+
+fn signature_line(line: &str) -> Option<(&str, [u8; 4], Vec<u8>)> {
+    let (name, encoded) = line.strip_prefix(DASH)?.split_once(' ')?;
+    let bytes = Base64::decode_vec(encoded).ok()?;
+    let (id, signature) = bytes.split_first_chunk::<4>()?;
+    (is_key_name(name) && !signature.is_empty()).then(|| (name, *id, signature.to_vec()))
+}
+
+/// Non-empty, no white space, no plus sign.
+fn is_key_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == '+')
+}

@@ -103,9 +103,10 @@ pub struct Group {
 impl Group {
     fn to_bytes(self) -> [u8; GROUP_LEN] {
         let mut bytes = [0; GROUP_LEN];
-        let (head, issuer) = bytes.split_at_mut(8);
-        head[..1].copy_from_slice(&[self.version.0]);
-        issuer.copy_from_slice(&self.issuer);
+        let parts: [&[u8]; 3] = [&[self.version.0], &[0; 7], &self.issuer];
+        for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
         bytes
     }
 
@@ -279,11 +280,16 @@ impl Record {
     pub fn malformed(line: &[u8], profile: Profile) -> [u8; RECORD_LEN] {
         use sha2::Digest;
         let digest = sha2::Sha256::digest(line);
-        let at = 8 + profile.data_len() + 4;
+        let zeros = [0; 24];
+        let padding = zeros
+            .get(..8 + profile.data_len() + 4 - digest.len())
+            .unwrap_or_default();
+        let group = NO_GROUP.to_be_bytes();
+        let parts: [&[u8]; 4] = [&digest, padding, &group, &[FLAG_MALFORMED]];
         let mut bytes = [0; RECORD_LEN];
-        bytes[..32].copy_from_slice(&digest);
-        bytes[at..at + 2].copy_from_slice(&NO_GROUP.to_be_bytes());
-        bytes[at + 2] = FLAG_MALFORMED;
+        for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
         bytes
     }
 }

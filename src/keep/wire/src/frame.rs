@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 
 use crate::batch::{FRAME_RECORDS, Group, RECORD_LEN};
-use crate::cbor::{Bytes, Cbor, CborError, Empty};
+use crate::cbor::{Bytes, Cbor, CborError, Empty, Encoder};
 use crate::command::{Digest, Id, PublicKey, Signature};
 use crate::error::Refused;
 use crate::key::{KeyAttributes, KeyState, KeyVersion, Lineage};
@@ -42,6 +42,20 @@ pub fn to_frame(message: &impl Cbor) -> Vec<u8> {
     frame.extend(u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
     frame.extend(body);
     frame
+}
+
+/// Everything of a [`KeydRequest::BatchRecords`] frame that stands before the records, so that `len` bytes of records
+/// need not be copied behind it.
+pub fn records_prefix(len: usize) -> Vec<u8> {
+    let mut body = Encoder::new();
+    body.array(2);
+    body.uint(KeydRequest::BATCH_RECORDS);
+    body.bytes_head(len);
+    let head = body.into_bytes();
+    let mut prefix = Vec::with_capacity(4 + head.len());
+    prefix.extend(u32::try_from(head.len() + len).unwrap_or(u32::MAX).to_be_bytes());
+    prefix.extend(head);
+    prefix
 }
 
 /// Checks a length prefix.
@@ -381,6 +395,11 @@ crate::cbor_union! {
     }
 }
 
+impl KeydRequest {
+    /// Tag of [`Self::BatchRecords`].
+    const BATCH_RECORDS: u64 = 7;
+}
+
 crate::cbor_struct! {
     /// What a client may know of a key: its attributes and state.
     #[derive(Clone, Debug, Eq, PartialEq)]
@@ -716,6 +735,19 @@ mod tests {
             read::<KeydRequest>(&mut unknown.as_slice()),
             Err(FrameError::Cbor(_))
         ));
+    }
+
+    #[test]
+    fn a_records_frame_can_be_sent_in_two_parts() {
+        for len in [0, 40, 920, 65_560, RECORD_BYTES_MAX] {
+            let records = vec![7; len];
+            let parts = [records_prefix(len), records.clone()].concat();
+            assert_eq!(
+                parts,
+                to_frame(&KeydRequest::BatchRecords(Bytes(records))),
+                "{len}"
+            );
+        }
     }
 
     #[test]

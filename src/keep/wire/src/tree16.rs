@@ -156,7 +156,9 @@ mod tests {
         for count in (0..300).chain([4095, 4096, 4097, 4112, 5000]) {
             let leaves = leaves(count);
             let mut tree = Tree::new();
-            leaves.iter().for_each(|leaf| tree.push(*leaf));
+            for leaf in &leaves {
+                tree.push(*leaf);
+            }
             assert_eq!(tree.top(), naive(&leaves), "{count}");
             assert_eq!(tree.leaves(), count as u64);
             for index in [0, count / 2, count.saturating_sub(1)] {

@@ -1,0 +1,270 @@
+//! Checking TACs under failure budgets (service-protocol rule 6).
+//!
+//! A TAC has four bytes: at millions of checks a second it would be guessed in minutes. So every wrong (input, TAC) pair
+//! counts against its card and its key version, over all clients; the counts are in the log, so a restart keeps them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use cardcrypto::{MasterKey, TacCheck, TacItem};
+use translog::entry::{PAIR_LEN, PAIRS_MAX, WrongPairs};
+use translog::state::LogState;
+use wire::batch::{Group, Profile, Record, Verdict};
+use wire::cbor::Bytes;
+use wire::key::{KeyId, KeyState, KeyVersion, Lineage, Usage};
+
+use crate::root::Root;
+
+/// Wrong pairs that no log entry has yet.
+#[derive(Debug, Default)]
+pub(crate) struct Guard {
+    cards: HashMap<[u8; 8], HashSet<[u8; 8]>>,
+    versions: BTreeMap<KeyId, u64>,
+}
+
+/// Wrong pairs by key version, in the order in which they were seen; waiting for their entry.
+pub(crate) type Wrong = BTreeMap<KeyId, Vec<[u8; PAIR_LEN]>>;
+
+/// Whether a key in this state checks TACs.
+pub(crate) fn may_verify(state: KeyState) -> bool {
+    matches!(state, KeyState::Active | KeyState::VerifyOnly)
+}
+
+impl Guard {
+    fn of_card(&self, state: &LogState, tag: &[u8; 8]) -> u64 {
+        state.failures().of_card(tag) + self.cards.get(tag).map_or(0, |pairs| pairs.len() as u64)
+    }
+
+    fn of_version(&self, state: &LogState, key: &KeyId) -> u64 {
+        state.failures().of_version(key) + self.versions.get(key).copied().unwrap_or_default()
+    }
+
+    fn knows(&self, state: &LogState, card: &[u8; 8], pair: &[u8; 8]) -> bool {
+        state.failures().knows(card, pair) || self.cards.get(card).is_some_and(|pairs| pairs.contains(pair))
+    }
+
+    /// Whether no card can have reached `limit`: then a true TAC needs no look at its card.
+    fn all_below(&self, state: &LogState, limit: u64) -> bool {
+        let pending = self
+            .cards
+            .values()
+            .map(|pairs| pairs.len() as u64)
+            .max()
+            .unwrap_or_default();
+        state.failures().most() + pending < limit
+    }
+
+    fn add(&mut self, key: &KeyId, card: [u8; 8], pair: [u8; 8]) {
+        if self.cards.entry(card).or_default().insert(pair) {
+            *self.versions.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    /// Forgets pairs that an entry has taken over.
+    pub(crate) fn logged(&mut self, wrong: &[WrongPairs]) {
+        for row in wrong {
+            let count = (row.pairs.len() / PAIR_LEN) as u64;
+            if let Some(version) = self.versions.get_mut(&row.key) {
+                *version = version.saturating_sub(count);
+            }
+            for bytes in row.pairs.chunks_exact(PAIR_LEN) {
+                let (card, pair) = bytes.split_at(8);
+                let (Ok(card), Ok(pair)) = (<[u8; 8]>::try_from(card), <[u8; 8]>::try_from(pair)) else {
+                    continue;
+                };
+                if let Some(pairs) = self.cards.get_mut(&card) {
+                    pairs.remove(&pair);
+                    if pairs.is_empty() {
+                        self.cards.remove(&card);
+                    }
+                }
+            }
+        }
+        self.versions.retain(|_, count| *count > 0);
+    }
+}
+
+/// Takes at most [`PAIRS_MAX`] pairs out of `wrong`, for one entry.
+pub(crate) fn take_pairs(wrong: &mut Wrong) -> Vec<WrongPairs> {
+    let (mut rows, mut room) = (Vec::new(), PAIRS_MAX);
+    while room > 0 {
+        let Some(mut first) = wrong.first_entry() else {
+            break;
+        };
+        let count = first.get().len().min(room);
+        let pairs: Vec<u8> = first.get_mut().drain(..count).flatten().collect();
+        rows.push(WrongPairs {
+            key: first.key().clone(),
+            pairs: Bytes(pairs),
+        });
+        room -= count;
+        if first.get().is_empty() {
+            first.remove();
+        }
+    }
+    rows
+}
+
+/// The keys of one frame's groups, as they stood when the frame came.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    versions: BTreeMap<KeyVersion, (KeyId, Arc<MasterKey>)>,
+}
+
+impl Keys {
+    /// Looks up the key of every version in the group table; what is unknown or may not verify is left out.
+    pub(crate) fn of(
+        state: &LogState,
+        masters: &BTreeMap<KeyId, Arc<MasterKey>>,
+        lineage: &Lineage,
+        groups: &[Group],
+    ) -> Self {
+        let versions: BTreeSet<KeyVersion> = groups.iter().map(|group| group.version).collect();
+        let usable = versions.into_iter().filter_map(|version| {
+            let id = KeyId {
+                lineage: lineage.clone(),
+                version,
+            };
+            let master = usable(state, &id).then(|| masters.get(&id).cloned()).flatten()?;
+            Some((version, (id, master)))
+        });
+        Self {
+            versions: usable.collect(),
+        }
+    }
+}
+
+fn usable(state: &LogState, id: &KeyId) -> bool {
+    state
+        .key(id)
+        .is_some_and(|key| may_verify(key.state) && key.made.attributes.usage.contains(&Usage::VerifyTac))
+}
+
+/// What the cipher says of each record, before budgets: `None` for records without a usable key.
+pub(crate) struct Computed {
+    checks: Vec<Option<TacCheck>>,
+}
+
+/// Runs the cipher over a frame: one bulk call per group. No lock is held here.
+pub(crate) fn compute(
+    profile: Profile,
+    groups: &[Group],
+    keys: &Keys,
+    records: &[Option<Record>],
+) -> Computed {
+    let mut by_group: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+    for (at, record) in records.iter().enumerate() {
+        if let Some(record) = record {
+            by_group.entry(record.group).or_default().push(at);
+        }
+    }
+    let mut checks = vec![None; records.len()];
+    for (group, places) in by_group {
+        let Some(row) = groups.get(usize::from(group)) else {
+            continue;
+        };
+        let Some((_, master)) = keys.versions.get(&row.version) else {
+            continue;
+        };
+        let items: Vec<TacItem> = places
+            .iter()
+            .filter_map(|at| records.get(*at).copied().flatten())
+            .map(|record| TacItem {
+                card: record.card,
+                data: record.data,
+                tac: record.tac,
+            })
+            .collect();
+        let mut outcomes = vec![TacCheck::Mismatch; items.len()];
+        // A refused issuer factor refuses the whole group.
+        if master
+            .verify_tacs(profile, &row.issuer, &items, &mut outcomes)
+            .is_err()
+        {
+            outcomes.fill(TacCheck::RefusedFactor);
+        }
+        for (at, outcome) in places.into_iter().zip(outcomes) {
+            if let Some(slot) = checks.get_mut(at) {
+                *slot = Some(outcome);
+            }
+        }
+    }
+    Computed { checks }
+}
+
+/// One frame's context for [`judge`].
+pub(crate) struct Frame<'a> {
+    /// Kind of the records.
+    pub profile: Profile,
+    /// Group table.
+    pub groups: &'a [Group],
+    /// Keys of the groups.
+    pub keys: &'a Keys,
+    /// Records; `None` is malformed.
+    pub records: &'a [Option<Record>],
+}
+
+/// Turns what the cipher said into verdicts, in the order of the records, under the budgets. Runs under the module's
+/// lock, so that no two frames share a budget's last guess.
+pub(crate) fn judge(
+    frame: &Frame<'_>,
+    computed: &Computed,
+    state: &LogState,
+    root: &Root,
+    guard: &mut Guard,
+    wrong: &mut Wrong,
+) -> Vec<Verdict> {
+    let limits = state
+        .instance()
+        .map_or(translog::state::DEFAULT_LIMITS, |instance| instance.limits);
+    let mut verdict = |record: &Option<Record>, check: &Option<TacCheck>| {
+        let Some(record) = record else {
+            return Verdict::Malformed;
+        };
+        let Some(group) = frame.groups.get(usize::from(record.group)) else {
+            return Verdict::Malformed;
+        };
+        let Some((id, _)) = frame.keys.versions.get(&group.version) else {
+            return Verdict::UnknownKey;
+        };
+        // The state is looked at once more: a key may have been suspended while the cipher ran.
+        if !usable(state, id) {
+            return Verdict::UnknownKey;
+        }
+        let matched = match check {
+            Some(TacCheck::Match) => true,
+            Some(TacCheck::Mismatch) => false,
+            Some(TacCheck::RefusedFactor) | None => return Verdict::Malformed,
+        };
+        if guard.of_version(state, id) >= limits.version {
+            return Verdict::Withheld;
+        }
+        if matched && guard.all_below(state, limits.card) {
+            return Verdict::Ok;
+        }
+        let card = root.card_tag(id.lineage.wall(), &group.issuer, &record.card);
+        if guard.of_card(state, &card) >= limits.card {
+            return Verdict::Withheld;
+        }
+        if matched {
+            return Verdict::Ok;
+        }
+        let data = record.data.get(..frame.profile.data_len()).unwrap_or_default();
+        let pair = root.pair_tag(id, &record.card, &group.issuer, data, &record.tac);
+        if !guard.knows(state, &card, &pair) {
+            guard.add(id, card, pair);
+            let mut bytes = [0; PAIR_LEN];
+            let (head, tail) = bytes.split_at_mut(8);
+            head.copy_from_slice(&card);
+            tail.copy_from_slice(&pair);
+            wrong.entry(id.clone()).or_default().push(bytes);
+        }
+        Verdict::BadTac
+    };
+    frame
+        .records
+        .iter()
+        .zip(&computed.checks)
+        .map(|(record, check)| verdict(record, check))
+        .collect()
+}

@@ -1,0 +1,351 @@
+//! Quorum commands on the living instance: keys are made, imported, activated, suspended; officers, policy, limits change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use securemem::Secret;
+use translog::entry::{CommandEvent, ComponentEvent, Event, KeyMade};
+use wire::cbor::{Bytes, Cbor};
+use wire::command::{Action, ComponentSpec, ImportKey, SignedCommand, component_commitment};
+use wire::error::{Refusal, Refused};
+use wire::frame::{CommandDone, Purpose, SealedComponent, component_context};
+use wire::key::{Algorithm, KeyAttributes};
+use wire::purse::to_hex;
+
+use crate::module::{Live, Module, progress, stored};
+use crate::recovery::master;
+use crate::root::{KEY_LEN, record_digest};
+
+/// Imports that wait for their components.
+const IMPORTS_MAX: usize = 8;
+
+/// An approved import and the components that are there.
+#[derive(Debug)]
+pub(crate) struct Import {
+    signed: Vec<u8>,
+    spec: ImportKey,
+    components: BTreeMap<String, Secret>,
+}
+
+impl Module {
+    /// Carries out a signed command, or starts an import.
+    pub(crate) fn command(&self, bytes: &[u8]) -> Result<CommandDone, Refused> {
+        let signed = SignedCommand::from_cbor(bytes).map_err(|error| {
+            Refused::new(
+                Refusal::BadCommand,
+                format!("the signed command is not canonical: {error}"),
+            )
+        })?;
+        self.live(|live| {
+            let officers = live.log.state().instance().map(|known| &known.officers);
+            let command = wire::quorum::check(&signed, officers)?;
+            live.log.state().check_command(&command)?;
+            live.log.room()?;
+            match command.action {
+                Action::Genesis(_) | Action::Floor(_) => Err(Refused::new(
+                    Refusal::CommandKind,
+                    "genesis and floor have their own place on the officers' socket",
+                )),
+                Action::ImportKey(spec) => live.start_import(command.id, bytes, spec),
+                Action::GenerateKey(attributes) => self.generate(live, bytes, attributes),
+                Action::ResetBudget(reset) => {
+                    let card = reset
+                        .card
+                        .map(|card| live.root.card_tag(&card.wall, &card.issuer, &card.card));
+                    live.log_command(self, bytes, card)
+                }
+                _ => live.log_command(self, bytes, None),
+            }
+        })
+    }
+
+    fn generate(
+        &self,
+        live: &mut Live,
+        signed: &[u8],
+        attributes: KeyAttributes,
+    ) -> Result<CommandDone, Refused> {
+        let key = self
+            .arena
+            .alloc(KEY_LEN, |bytes| self.random.fill(bytes))
+            .map_err(|error| match error {
+                securemem::AllocError::Fill(refused) => refused,
+                securemem::AllocError::Full => full(),
+            })?;
+        let kcv = kcv(attributes.algorithm, &key);
+        self.make_key(live, signed, KeyAttributes { kcv, ..attributes }, key)
+    }
+
+    /// Seals a key, hands the record to keyd, logs it; only then is it usable.
+    fn make_key(
+        &self,
+        live: &mut Live,
+        signed: &[u8],
+        attributes: KeyAttributes,
+        key: Secret,
+    ) -> Result<CommandDone, Refused> {
+        refuse_weak(attributes.algorithm, &key)?;
+        let fingerprint = key
+            .with(|key| key.first_chunk().map(|key| live.root.fingerprint(key)))
+            .unwrap_or_default();
+        if live.log.state().has_fingerprint(&fingerprint) {
+            return Err(Refused::new(
+                Refusal::KeyReused,
+                "these key bytes are in use under another name: every role and algorithm has its own key",
+            ));
+        }
+        let sequence = live.log.state().next_sequence();
+        let record = live
+            .root
+            .seal(&self.arena, &self.random, &attributes, sequence, &key)?;
+        let (id, kcv, digest) = (attributes.id(), attributes.kcv, record_digest(&record));
+        let master = master(key, &attributes)?;
+        let made = KeyMade {
+            attributes,
+            sequence,
+            digest,
+            fingerprint,
+        };
+        let event = CommandEvent {
+            command: Bytes(signed.to_vec()),
+            made: Some(made),
+            card: None,
+        };
+        let index = live
+            .log
+            .make(&self.random, Event::Command(event), Some(stored(&id, record)))?;
+        live.masters.insert(id, Arc::new(master));
+        Ok(CommandDone {
+            index: Some(index),
+            kcv: Some(kcv),
+            components: None,
+        })
+    }
+
+    /// One custodian enters his component.
+    pub(crate) fn component(&self, part: &SealedComponent) -> Result<CommandDone, Refused> {
+        let mut inner = self.lock();
+        let crate::module::Phase::Operational(_) = &inner.phase else {
+            return Err(crate::module::wrong_state(inner.state(&self.random)));
+        };
+        let context = component_context(&self.boot, &part.command, &part.custodian);
+        let opened = self.open_box(
+            &inner.one_time,
+            Purpose::Component,
+            &context,
+            &part.sealed,
+            KEY_LEN,
+        );
+        let crate::module::Phase::Operational(live) = &mut inner.phase else {
+            return Err(crate::module::wrong_state(wire::frame::ModuleState::Fault));
+        };
+        let outcome = self.take_component(live, part, opened);
+        if live.imports.is_empty() {
+            inner.one_time.forget(Purpose::Component);
+        }
+        drop(inner);
+        self.notify();
+        outcome
+    }
+
+    fn take_component(
+        &self,
+        live: &mut Live,
+        part: &SealedComponent,
+        opened: Result<Secret, Refused>,
+    ) -> Result<CommandDone, Refused> {
+        let Some(import) = live.imports.get_mut(&part.command) else {
+            return Err(Refused::new(
+                Refusal::ComponentForeign,
+                "no import waits for this component; submit its command",
+            ));
+        };
+        let accepted = opened.and_then(|secret| {
+            let instance = live
+                .log
+                .state()
+                .instance()
+                .map(|known| known.instance)
+                .unwrap_or_default();
+            check_component(import, &part.custodian, &instance, &secret)?;
+            import.components.insert(part.custodian.clone(), secret);
+            Ok(())
+        });
+        let refused = accepted.as_ref().err().map(|refused| refused.code);
+        let (need, have) = (import.spec.components.len() as u64, import.components.len());
+        let event = ComponentEvent {
+            command: part.command,
+            custodian: part.custodian.clone(),
+            refused,
+        };
+        live.log.make(&self.random, Event::Component(event), None)?;
+        accepted?;
+        if (have as u64) < need {
+            return Ok(CommandDone {
+                index: None,
+                kcv: None,
+                components: Some(progress(have, need)),
+            });
+        }
+        let Some(import) = live.imports.remove(&part.command) else {
+            return Err(Refused::new(
+                Refusal::ComponentForeign,
+                "the import is gone; submit its command again",
+            ));
+        };
+        self.finish_import(live, import)
+    }
+
+    fn finish_import(&self, live: &mut Live, import: Import) -> Result<CommandDone, Refused> {
+        // Time has passed since the approvals: the window, the officer set and the version are looked at again.
+        let signed = SignedCommand::from_cbor(&import.signed).map_err(|_| {
+            Refused::new(
+                Refusal::BadCommand,
+                "the import's command is gone; submit it again",
+            )
+        })?;
+        let officers = live.log.state().instance().map(|known| &known.officers);
+        let command = wire::quorum::check(&signed, officers)?;
+        live.log.state().check_command(&command)?;
+        let mut key = self.arena.zeroed(KEY_LEN).map_err(|_| full())?;
+        for component in import.components.values() {
+            component
+                .with(|part| key.with_mut(|key| key.iter_mut().zip(part).for_each(|(to, from)| *to ^= from)));
+        }
+        let attributes = import.spec.attributes;
+        let found = kcv(attributes.algorithm, &key);
+        if found != attributes.kcv {
+            let (id, named, found) = (attributes.id(), to_hex(&attributes.kcv), to_hex(&found));
+            return Err(Refused::new(
+                Refusal::KeyKcv,
+                format!(
+                    "{id}: the components give a key with check value {found}, the command names {named}; every \
+                         component was good, so the command is wrong"
+                ),
+            ));
+        }
+        self.make_key(live, &import.signed, attributes, key)
+    }
+}
+
+impl Live {
+    fn log_command(
+        &mut self,
+        module: &Module,
+        signed: &[u8],
+        card: Option<[u8; 8]>,
+    ) -> Result<CommandDone, Refused> {
+        let event = CommandEvent {
+            command: Bytes(signed.to_vec()),
+            made: None,
+            card,
+        };
+        let index = self.log.make(&module.random, Event::Command(event), None)?;
+        Ok(CommandDone {
+            index: Some(index),
+            kcv: None,
+            components: None,
+        })
+    }
+
+    fn start_import(&mut self, id: [u8; 16], signed: &[u8], spec: ImportKey) -> Result<CommandDone, Refused> {
+        if self.imports.len() >= IMPORTS_MAX && !self.imports.contains_key(&id) {
+            return Err(Refused::new(
+                Refusal::Busy,
+                "too many imports wait for components; finish or abort one first",
+            ));
+        }
+        let need = spec.components.len() as u64;
+        let import = self.imports.entry(id).or_insert_with(|| Import {
+            signed: signed.to_vec(),
+            spec,
+            components: BTreeMap::new(),
+        });
+        let components = Some(progress(import.components.len(), need));
+        Ok(CommandDone {
+            index: None,
+            kcv: None,
+            components,
+        })
+    }
+}
+
+/// A component is what its custodian committed to, and has its check value.
+fn check_component(
+    import: &Import,
+    custodian: &str,
+    instance: &[u8; 16],
+    part: &Secret,
+) -> Result<(), Refused> {
+    let key = &import.spec.attributes;
+    let spec: &ComponentSpec = import
+        .spec
+        .components
+        .iter()
+        .find(|spec| spec.custodian == custodian)
+        .ok_or_else(|| {
+            Refused::new(
+                Refusal::ComponentForeign,
+                format!("the import asks nothing of {custodian}"),
+            )
+        })?;
+    if import.components.contains_key(custodian) {
+        return Err(Refused::new(
+            Refusal::ComponentTwice,
+            format!("{custodian}'s component is there already"),
+        ));
+    }
+    if kcv(key.algorithm, part) != spec.kcv {
+        return Err(Refused::new(
+            Refusal::ComponentKcv,
+            format!(
+                "{custodian}'s component of {} version {} does not have the check value {}; read it again",
+                key.lineage,
+                key.version,
+                to_hex(&spec.kcv)
+            ),
+        ));
+    }
+    let commitment = part.with(|part| component_commitment(instance, &key.id(), custodian, part));
+    if commitment != spec.commitment {
+        return Err(Refused::new(
+            Refusal::ComponentCommitment,
+            format!(
+                "{custodian}'s component of {} version {} is not the one that was committed to before the approval",
+                key.lineage, key.version
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// No strength: 3DES with equal halves is single DES and folds to a zero TAC key; all bytes alike is nobody's random.
+fn refuse_weak(algorithm: Algorithm, key: &Secret) -> Result<(), Refused> {
+    let weak = key.with(|key| {
+        let (left, right) = key.split_at(key.len() / 2);
+        // Parity bits do not count for DES.
+        let halves = left
+            .iter()
+            .zip(right)
+            .all(|(left, right)| (left ^ right) & 0xfe == 0);
+        let alike = key.iter().all(|byte| Some(byte) == key.first());
+        alike || (algorithm == Algorithm::Tdes && halves)
+    });
+    if weak {
+        Err(Refused::new(
+            Refusal::WeakKey,
+            "the key has no strength (equal halves, or all bytes alike); make another",
+        ))
+    } else {
+        Ok(())
+    }
+}
+
+fn kcv(algorithm: Algorithm, key: &Secret) -> [u8; 3] {
+    key.with(|key| key.first_chunk().map(|key| cardcrypto::kcv(algorithm, key)))
+        .unwrap_or_default()
+}
+
+fn full() -> Refused {
+    Refused::new(Refusal::Busy, "the module's secret memory is full")
+}

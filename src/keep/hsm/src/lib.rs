@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod batch;
+mod check;
+mod command;
+mod genesis;
+mod kat;
+mod log;
+mod module;
+mod one_time;
+mod random;
+mod recovery;
+mod root;
+mod serve;
+mod table;
+
+pub mod start;
+
+pub use module::{Connection, Module};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,580 @@
+//! The module: its state, and what it answers. One lock over everything that changes; the cipher runs outside it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use cardcrypto::MasterKey;
+use securemem::{Arena, Secret};
+use translog::entry::{DeniedEvent, Event, WrongPairs};
+use wire::cbor::Empty;
+use wire::command::{Digest, Id, PublicKey};
+use wire::error::{Refusal, Refused};
+use wire::frame::{
+    BatchOpened, BatchResult, Collect, Collected, InstanceStatus, KeyInfo, KeydRequest, KeydResponse, Keys,
+    ModuleState, ModuleStatus, OfficerRequest, OfficerResponse, Progress, StoredRecord, Ticket,
+};
+use wire::key::KeyId;
+
+use crate::batch::{self, Batch};
+use crate::check::{self, Guard, Wrong};
+use crate::command::Import;
+use crate::genesis::Proving;
+use crate::log::Log;
+use crate::one_time::OneTimeKeys;
+use crate::random::Random;
+use crate::recovery::{Recovering, Unsealing};
+use crate::root::Root;
+use crate::table;
+
+/// How long a collector waits for news.
+const COLLECT_WAIT: Duration = Duration::from_millis(500);
+
+/// How long an officer's command waits for keyd to make it durable.
+const DURABLE_WAIT: Duration = Duration::from_secs(30);
+
+/// Batch results that wait to be fetched.
+const RESULTS_MAX: usize = 1024;
+
+/// Different refusals that wait for the log; each is folded with its count.
+const DENIED_MAX: usize = 256;
+
+/// Assertions in one frame.
+const ASSERTIONS_MAX: usize = 256;
+
+/// What is fixed for a boot.
+#[derive(Debug)]
+pub struct Module {
+    /// Secret memory.
+    pub arena: Arena,
+    /// Random source.
+    pub random: Random,
+    /// Fresh random id of this boot.
+    pub boot: Id,
+    /// SHA-256 of the program file.
+    pub program: Digest,
+    /// Boot identity, a P-256 scalar.
+    pub identity: Secret,
+    /// Its public half.
+    pub identity_public: PublicKey,
+    /// When this boot began.
+    pub started: Instant,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) phase: Phase,
+    pub(crate) one_time: OneTimeKeys,
+    /// The newest refusal of an unseal or recovery.
+    pub(crate) trouble: Option<Refused>,
+    /// Refusals that no entry names yet: (code, socket, request) → count.
+    denied: BTreeMap<(Refusal, &'static str, u64), u64>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Uninitialised(Option<Box<Proving>>),
+    Sealed(Unsealing),
+    Recovering(Box<Recovering>),
+    Operational(Box<Live>),
+    Zeroised,
+}
+
+/// The Operational module.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) root: Root,
+    pub(crate) log: Log,
+    pub(crate) masters: BTreeMap<KeyId, Arc<MasterKey>>,
+    pub(crate) guard: Guard,
+    pub(crate) imports: BTreeMap<Id, Import>,
+    results: BTreeMap<u64, BatchResult>,
+}
+
+impl Live {
+    pub(crate) fn new(root: Root, log: Log, masters: BTreeMap<KeyId, Arc<MasterKey>>) -> Self {
+        let (guard, imports, results) = (Guard::default(), BTreeMap::new(), BTreeMap::new());
+        Self {
+            root,
+            log,
+            masters,
+            guard,
+            imports,
+            results,
+        }
+    }
+
+    /// Makes an entry, and lets the budgets know that its wrong pairs are in the log now.
+    pub(crate) fn log_checked(
+        &mut self,
+        random: &Random,
+        event: Event,
+        wrong: &[WrongPairs],
+    ) -> Result<u64, Refused> {
+        let index = self.log.make(random, event, None)?;
+        self.guard.logged(wrong);
+        Ok(index)
+    }
+
+    /// Logs what does not fit into one entry, and gives the rest.
+    pub(crate) fn spill(&mut self, random: &Random, wrong: &mut Wrong) -> Result<Vec<WrongPairs>, Refused> {
+        loop {
+            let pairs = check::take_pairs(wrong);
+            if wrong.is_empty() {
+                return Ok(pairs);
+            }
+            self.log_checked(random, batch::failures(pairs.clone()), &pairs)?;
+        }
+    }
+
+    /// Keeps a batch's result until it is released.
+    pub(crate) fn keep(&mut self, index: u64, result: BatchResult) {
+        if self.results.len() >= RESULTS_MAX {
+            // The oldest was durable long ago and nobody came for it.
+            self.results.pop_first();
+        }
+        self.results.insert(index, result);
+    }
+
+    fn release(&mut self, ticket: u64) -> Result<BatchResult, Refused> {
+        if !self.results.contains_key(&ticket) {
+            return Err(Refused::new(
+                Refusal::UnknownTicket,
+                "no result waits under this ticket",
+            ));
+        }
+        if ticket >= self.log.durable() {
+            return Err(Refused::new(
+                Refusal::NotDurable,
+                "the log entry of this result is not durable yet",
+            ));
+        }
+        self.results
+            .remove(&ticket)
+            .ok_or_else(|| Refused::new(Refusal::UnknownTicket, "no such result"))
+    }
+
+    fn keys(&self) -> Keys {
+        let keys = self.log.state().keys();
+        let info = keys.map(|(_, key)| KeyInfo {
+            attributes: key.made.attributes.clone(),
+            state: key.state,
+        });
+        Keys { keys: info.collect() }
+    }
+}
+
+/// One connection of keyd's: at most one open batch, and whether it collects.
+#[derive(Debug, Default)]
+pub struct Connection {
+    batch: Option<Box<Batch>>,
+}
+
+impl Connection {
+    /// The connection ended.
+    pub fn closed(self, module: &Module) {
+        if let Some(batch) = self.batch {
+            batch.abort(module);
+        }
+    }
+}
+
+impl Module {
+    /// A module that has passed its self-tests.
+    pub fn new(arena: Arena, random: Random, program: Digest, identity: Secret) -> Result<Self, Refused> {
+        let secret = crate::one_time::p256_secret(&identity)?;
+        let identity_public = wire::seal::public_key(&secret);
+        let inner = Inner {
+            phase: Phase::Uninitialised(None),
+            one_time: OneTimeKeys::default(),
+            trouble: None,
+            denied: BTreeMap::new(),
+        };
+        Ok(Self {
+            boot: random.array()?,
+            arena,
+            random,
+            program,
+            identity,
+            identity_public,
+            started: Instant::now(),
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic aborts the process, so a poisoned lock is never met; in tests the data behind it is as good as it was.
+        self.inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Works on the Operational module, and wakes the collector.
+    pub(crate) fn live<T>(&self, work: impl FnOnce(&mut Live) -> Result<T, Refused>) -> Result<T, Refused> {
+        let mut inner = self.lock();
+        let Phase::Operational(live) = &mut inner.phase else {
+            return Err(wrong_state(inner.state(&self.random)));
+        };
+        let done = work(live);
+        drop(inner);
+        self.notify();
+        done
+    }
+
+    /// Answers keyd.
+    pub fn keyd(&self, connection: &mut Connection, request: KeydRequest) -> KeydResponse {
+        let tag = request.tag();
+        self.keyd_answer(connection, request).unwrap_or_else(|refused| {
+            self.deny("keyd", tag, &refused);
+            KeydResponse::Refused(refused)
+        })
+    }
+
+    fn keyd_answer(
+        &self,
+        connection: &mut Connection,
+        request: KeydRequest,
+    ) -> Result<KeydResponse, Refused> {
+        self.permit(table::keyd_states(&request))?;
+        match request {
+            KeydRequest::Status(_) => Ok(KeydResponse::Status(self.status())),
+            KeydRequest::Collect(ack) => self.collect(&ack).map(KeydResponse::Collected),
+            KeydRequest::Assert(assertions) => {
+                if !(1..=ASSERTIONS_MAX).contains(&assertions.items.len()) {
+                    return Err(Refused::new(Refusal::TooLarge, "a frame has 1 to 256 assertions"));
+                }
+                self.live(|live| {
+                    live.log.room()?;
+                    let mut ticket = 0;
+                    for assertion in assertions.items {
+                        ticket = live.log.make(&self.random, Event::Asserted(assertion), None)?;
+                    }
+                    Ok(KeydResponse::Ticket(Ticket { ticket }))
+                })
+            }
+            KeydRequest::Keys(_) => self.live(|live| Ok(KeydResponse::Keys(live.keys()))),
+            KeydRequest::BatchOpen(open) => {
+                if connection.batch.is_some() {
+                    return Err(Refused::new(
+                        Refusal::BatchOrder,
+                        "this connection has an open batch",
+                    ));
+                }
+                let batch = Batch::new(self.random.array()?, open);
+                let id = batch.id();
+                connection.batch = Some(Box::new(batch));
+                Ok(KeydResponse::BatchOpened(BatchOpened { batch: id }))
+            }
+            KeydRequest::BatchGroups(groups) => {
+                open_batch(connection)?.add_groups(groups.groups)?;
+                Ok(KeydResponse::Done(Empty {}))
+            }
+            KeydRequest::BatchRecords(bytes) => {
+                let verdicts = open_batch(connection)?.records(self, &bytes)?;
+                Ok(KeydResponse::Verdicts(verdicts.into()))
+            }
+            KeydRequest::BatchClose(_) => {
+                let batch = connection.batch.take().ok_or_else(no_batch)?;
+                let ticket = batch.close(self)?;
+                Ok(KeydResponse::Ticket(Ticket { ticket }))
+            }
+            KeydRequest::Release(ticket) => self
+                .live(|live| live.release(ticket.ticket))
+                .map(KeydResponse::Released),
+            KeydRequest::MacVerify(items) => {
+                batch::singles(self, &items.items).map(KeydResponse::MacVerdicts)
+            }
+            KeydRequest::Replay(replay) => self.replay(&replay),
+            KeydRequest::Records(records) => self.take_records(records),
+            KeydRequest::ReplayEnd(end) => self.replay_end(&end),
+            KeydRequest::Command(bytes) => self.command(&bytes).map(KeydResponse::CommandDone),
+        }
+    }
+
+    /// Answers officers and custodians.
+    pub fn officers(&self, request: OfficerRequest) -> OfficerResponse {
+        let tag = request.tag();
+        self.officers_answer(request).unwrap_or_else(|refused| {
+            self.deny("officers", tag, &refused);
+            OfficerResponse::Refused(refused)
+        })
+    }
+
+    fn officers_answer(&self, request: OfficerRequest) -> Result<OfficerResponse, Refused> {
+        self.permit(table::officer_states(&request))?;
+        match request {
+            OfficerRequest::Status(_) => Ok(OfficerResponse::Status(self.status())),
+            OfficerRequest::Hello(hello) => self.hello(hello.purpose).map(OfficerResponse::OneTimeKey),
+            OfficerRequest::Genesis(bytes) => self.genesis(&bytes).map(OfficerResponse::GenesisShares),
+            OfficerRequest::Prove(share) => self.prove(&share).map(OfficerResponse::Progress),
+            OfficerRequest::GenesisFinish(_) => self.genesis_finish().map(OfficerResponse::GenesisDone),
+            OfficerRequest::Unseal(share) => self.unseal(&share).map(OfficerResponse::Progress),
+            OfficerRequest::Floor(bytes) => self.floor(&bytes).map(|()| OfficerResponse::Done(Empty {})),
+            OfficerRequest::Command(bytes) => {
+                let done = self.command(&bytes)?;
+                self.settle(done).map(OfficerResponse::CommandDone)
+            }
+            OfficerRequest::Component(component) => {
+                let done = self.component(&component)?;
+                self.settle(done).map(OfficerResponse::CommandDone)
+            }
+            OfficerRequest::Abort(_) => {
+                self.abort();
+                Ok(OfficerResponse::Done(Empty {}))
+            }
+        }
+    }
+
+    fn permit(&self, states: &[ModuleState]) -> Result<(), Refused> {
+        let state = self.lock().state(&self.random);
+        if states.contains(&state) {
+            Ok(())
+        } else {
+            Err(wrong_state(state))
+        }
+    }
+
+    /// A request that could not even be read.
+    pub fn unreadable(&self, socket: &'static str, refused: &Refused) {
+        self.deny(socket, 0, refused);
+    }
+
+    fn deny(&self, socket: &'static str, request: u64, refused: &Refused) {
+        let mut inner = self.lock();
+        let key = (refused.code, socket, request);
+        if inner.denied.len() < DENIED_MAX || inner.denied.contains_key(&key) {
+            *inner.denied.entry(key).or_default() += 1;
+        }
+        drop(inner);
+        self.notify();
+    }
+
+    fn collect(&self, ack: &Collect) -> Result<Collected, Refused> {
+        let mut inner = self.lock();
+        if matches!(inner.phase, Phase::Uninitialised(None)) && ack.durable > 0 {
+            // keyd has a log: this instance exists and waits for its shares.
+            inner.phase = Phase::Sealed(Unsealing::default());
+        }
+        if let Phase::Operational(live) = &mut inner.phase
+            && live.log.acknowledge(ack)?
+        {
+            self.notify();
+        }
+        let deadline = Instant::now() + COLLECT_WAIT;
+        loop {
+            inner.log_denied(&self.random)?;
+            if let Phase::Operational(live) = &mut inner.phase
+                && live.log.has_news()
+            {
+                return Ok(live.log.collect());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Collected {
+                    first: ack.durable,
+                    ..Collected::default()
+                });
+            }
+            let waited = self.changed.wait_timeout(inner, left);
+            inner = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(inner, _)| inner);
+        }
+    }
+
+    /// Waits until a command's entry is durable.
+    fn settle(&self, done: wire::frame::CommandDone) -> Result<wire::frame::CommandDone, Refused> {
+        if let Some(index) = done.index {
+            self.wait_durable(index)?;
+            self.finish_zeroise();
+        }
+        Ok(done)
+    }
+
+    pub(crate) fn wait_durable(&self, index: u64) -> Result<(), Refused> {
+        let deadline = Instant::now() + DURABLE_WAIT;
+        let mut inner = self.lock();
+        loop {
+            let Phase::Operational(live) = &inner.phase else {
+                return Err(wrong_state(inner.state(&self.random)));
+            };
+            if live.log.durable() > index {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Refused::new(
+                    Refusal::NotDurable,
+                    "it is done, but keyd has not made its log entry durable: look after keyd",
+                ));
+            }
+            let waited = self.changed.wait_timeout(inner, left);
+            inner = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(inner, _)| inner);
+        }
+    }
+
+    /// Once the entry of a zeroise command is durable, nothing of the instance stays in this process.
+    fn finish_zeroise(&self) {
+        let mut inner = self.lock();
+        let wiped = matches!(&inner.phase, Phase::Operational(live)
+            if live.log.state().instance().is_some_and(|instance| instance.zeroised));
+        if wiped {
+            inner.phase = Phase::Zeroised;
+            inner.one_time = OneTimeKeys::default();
+        }
+        drop(inner);
+        self.notify();
+    }
+
+    fn abort(&self) {
+        let mut inner = self.lock();
+        match &mut inner.phase {
+            Phase::Uninitialised(proving) => *proving = None,
+            Phase::Sealed(unsealing) => *unsealing = Unsealing::default(),
+            Phase::Operational(live) => live.imports.clear(),
+            Phase::Recovering(_) | Phase::Zeroised => {}
+        }
+        inner.one_time = OneTimeKeys::default();
+    }
+
+    /// What anyone on a socket may know.
+    pub fn status(&self) -> ModuleStatus {
+        let inner = self.lock();
+        let instance = match &inner.phase {
+            Phase::Operational(live) => live.status(),
+            _ => None,
+        };
+        ModuleStatus {
+            version: 1,
+            state: inner.state(&self.random),
+            boot: self.boot,
+            module: self.program,
+            memory: self.arena.mode().to_string(),
+            backend: lanes_backend().to_owned(),
+            identity: self.identity_public,
+            instance,
+            shares: match &inner.phase {
+                Phase::Uninitialised(Some(proving)) => Some(proving.progress()),
+                Phase::Sealed(unsealing) => unsealing.progress(),
+                _ => None,
+            },
+            trouble: inner.trouble.clone(),
+            replayed: match &inner.phase {
+                Phase::Recovering(recovering) => recovering.replayed(),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl Live {
+    fn status(&self) -> Option<InstanceStatus> {
+        let known = self.log.state().instance()?;
+        Some(InstanceStatus {
+            instance: known.instance,
+            node: known.node,
+            origin: known.origin.clone(),
+            rehearsal: known.rehearsal,
+            size: self.log.size(),
+            root: self.log.root(),
+            durable: self.log.durable(),
+            officer_epoch: known.officer_epoch,
+            policy: known.policy,
+            ca: known.ca,
+            vkey: self.log.verifier().to_string(),
+            witness: "unwitnessed".to_owned(),
+            epoch: 0,
+        })
+    }
+}
+
+impl Inner {
+    pub(crate) fn state(&self, random: &Random) -> ModuleState {
+        if random.has_failed() {
+            return ModuleState::Fault;
+        }
+        match &self.phase {
+            Phase::Uninitialised(_) => ModuleState::Uninitialised,
+            Phase::Sealed(_) => ModuleState::Sealed,
+            Phase::Recovering(_) => ModuleState::Recovering,
+            Phase::Operational(_) => ModuleState::Operational,
+            Phase::Zeroised => ModuleState::Zeroised,
+        }
+    }
+
+    /// Moves waiting refusals into the log.
+    fn log_denied(&mut self, random: &Random) -> Result<(), Refused> {
+        let Phase::Operational(live) = &mut self.phase else {
+            return Ok(());
+        };
+        if live
+            .log
+            .state()
+            .instance()
+            .is_some_and(|instance| instance.zeroised)
+        {
+            return Ok(());
+        }
+        for ((code, socket, request), count) in std::mem::take(&mut self.denied) {
+            let event = DeniedEvent {
+                code,
+                socket: socket.to_owned(),
+                request,
+                count,
+            };
+            live.log.make(random, Event::Denied(event), None)?;
+        }
+        Ok(())
+    }
+}
+
+/// Wraps a sealed record for keyd.
+pub(crate) fn stored(id: &KeyId, bytes: Vec<u8>) -> StoredRecord {
+    StoredRecord {
+        id: id.to_string(),
+        bytes: bytes.into(),
+    }
+}
+
+fn open_batch(connection: &mut Connection) -> Result<&mut Batch, Refused> {
+    connection.batch.as_deref_mut().ok_or_else(no_batch)
+}
+
+fn no_batch() -> Refused {
+    Refused::new(Refusal::BatchOrder, "this connection has no open batch")
+}
+
+fn lanes_backend() -> &'static str {
+    lanes::backend()
+}
+
+pub(crate) fn wrong_state(state: ModuleState) -> Refused {
+    let next = match state {
+        ModuleState::Uninitialised => "run a genesis ceremony first",
+        ModuleState::Sealed => "unseal it with the custodians' shares first",
+        ModuleState::Recovering => "the officers' floor and keyd's log are still awaited",
+        ModuleState::Operational => "it is in service already",
+        ModuleState::Zeroised => "it was wiped; restart it and unseal",
+        ModuleState::Fault => {
+            "a self-test or health test failed; restart it, and examine the machine if it fails again"
+        }
+    };
+    let code = if state == ModuleState::Fault {
+        Refusal::Fault
+    } else {
+        Refusal::WrongState
+    };
+    Refused::new(code, format!("the module is {state}: {next}"))
+}
+
+pub(crate) const fn progress(have: usize, need: u64) -> Progress {
+    Progress {
+        have: have as u64,
+        need,
+    }
+}

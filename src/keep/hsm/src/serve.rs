@@ -1,0 +1,179 @@
+//! Two sockets, fixed threads on secret stacks, frames bounded before anything else.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use securemem::{MemoryError, Preference, peer, spawn_secret_stack};
+use wire::cbor::Cbor;
+use wire::error::{Refusal, Refused};
+use wire::frame::{KeydRequest, KeydResponse, OfficerRequest, OfficerResponse, body_len, to_frame};
+
+use crate::module::{Connection, Module};
+
+/// Connections of keyd's that are served at once.
+pub(crate) const KEYD_THREADS: usize = 8;
+
+/// Secret stack of each thread.
+pub(crate) const STACK_BYTES: usize = 256 * 1024;
+
+/// A frame that has begun must be whole within this time, and an answer taken.
+const FRAME_WAIT: Duration = Duration::from_secs(10);
+
+/// Who may connect, by user id.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers {
+    /// User ids beside the module's own.
+    pub uids: Vec<u32>,
+    /// The module's own.
+    pub own: u32,
+}
+
+impl Peers {
+    fn admit(&self, stream: &UnixStream) -> bool {
+        peer::credentials(stream).is_ok_and(|peer| peer.uid == self.own || self.uids.contains(&peer.uid))
+    }
+}
+
+/// Starts the threads that serve both sockets. They run for ever.
+pub(crate) fn start(
+    module: &Arc<Module>,
+    keyd: UnixListener,
+    officers: UnixListener,
+    keyd_peers: Peers,
+    officer_peers: Peers,
+    preference: Preference,
+) -> Result<(), MemoryError> {
+    let keyd = Arc::new((keyd, keyd_peers));
+    for number in 0..KEYD_THREADS {
+        let (module, keyd) = (Arc::clone(module), Arc::clone(&keyd));
+        spawn_secret_stack(&format!("keyd-{number}"), STACK_BYTES, preference, move || {
+            accept(&keyd.0, &keyd.1, |stream| serve_keyd(&module, stream));
+        })?;
+    }
+    let module = Arc::clone(module);
+    spawn_secret_stack("officers", STACK_BYTES, preference, move || {
+        accept(&officers, &officer_peers, |stream| serve_officer(&module, stream));
+    })?;
+    Ok(())
+}
+
+fn accept(listener: &UnixListener, peers: &Peers, serve: impl Fn(UnixStream)) {
+    loop {
+        // A failed accept (a peer that is gone already, too many descriptors) is no reason to stop.
+        if let Ok((stream, _)) = listener.accept()
+            && peers.admit(&stream)
+        {
+            serve(stream);
+        }
+    }
+}
+
+fn serve_keyd(module: &Module, mut stream: UnixStream) {
+    let mut connection = Connection::default();
+    loop {
+        let body = match receive(&mut stream, None) {
+            Ok(Some(body)) => body,
+            Ok(None) => break,
+            Err(refused) => {
+                module.unreadable("keyd", &refused);
+                let _ = send(&mut stream, &KeydResponse::Refused(refused));
+                break;
+            }
+        };
+        let response = match KeydRequest::from_cbor(&body) {
+            Ok(request) => module.keyd(&mut connection, request),
+            Err(error) => {
+                let refused = unreadable(&error);
+                module.unreadable("keyd", &refused);
+                KeydResponse::Refused(refused)
+            }
+        };
+        if send(&mut stream, &response).is_err() {
+            break;
+        }
+    }
+    connection.closed(module);
+}
+
+/// One request a connection: an officer who thinks for an hour holds nothing.
+fn serve_officer(module: &Module, mut stream: UnixStream) {
+    let response = match receive(&mut stream, Some(FRAME_WAIT)) {
+        Ok(Some(body)) => match OfficerRequest::from_cbor(&body) {
+            Ok(request) => module.officers(request),
+            Err(error) => {
+                let refused = unreadable(&error);
+                module.unreadable("officers", &refused);
+                OfficerResponse::Refused(refused)
+            }
+        },
+        Ok(None) => return,
+        Err(refused) => {
+            module.unreadable("officers", &refused);
+            OfficerResponse::Refused(refused)
+        }
+    };
+    let _ = send(&mut stream, &response);
+}
+
+fn unreadable(error: &wire::cbor::CborError) -> Refused {
+    Refused::new(
+        Refusal::BadFrame,
+        format!("the frame is not one of the protocol: {error}"),
+    )
+}
+
+/// Reads one frame into memory of its own. `None` when the peer closed between frames or too late.
+fn receive(stream: &mut UnixStream, patience: Option<Duration>) -> Result<Option<Vec<u8>>, Refused> {
+    if let Some(patience) = patience
+        && !peer::wait_readable(&*stream, patience).unwrap_or(false)
+    {
+        return Ok(None);
+    }
+    let mut prefix = [0; 4];
+    // The first byte may take as long as keyd likes; the rest of the frame may not.
+    let Ok(1) = stream.read(prefix.split_at_mut(1).0) else {
+        return Ok(None);
+    };
+    let deadline = Instant::now() + FRAME_WAIT;
+    if !fill(stream, prefix.split_at_mut(1).1, deadline) {
+        return Ok(None);
+    }
+    let len = body_len(prefix).map_err(|error| Refused::new(Refusal::TooLarge, error.to_string()))?;
+    let mut body = vec![0; len];
+    Ok(fill(stream, &mut body, deadline).then_some(body))
+}
+
+fn fill(stream: &mut UnixStream, mut rest: &mut [u8], deadline: Instant) -> bool {
+    while !rest.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || !peer::wait_readable(&*stream, left).unwrap_or(false) {
+            return false;
+        }
+        match stream.read(rest) {
+            Ok(0) => return false,
+            Ok(count) => rest = rest.split_at_mut(count).1,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn send(stream: &mut UnixStream, response: &impl Cbor) -> std::io::Result<()> {
+    let frame = to_frame(response);
+    let deadline = Instant::now() + FRAME_WAIT;
+    let mut rest = frame.as_slice();
+    while !rest.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || !peer::wait_writable(&*stream, left)? {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        // Bounded pieces: a blocking write of a whole frame would wait for a peer that has stopped reading.
+        let piece = rest.split_at(rest.len().min(64 * 1024)).0;
+        let written = stream.write(piece)?;
+        rest = rest.split_at(written).1;
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The module against a room of officers and a keyd, all in one process: the protocol's promises without sockets.
+
+mod budgets;
+mod ceremony;
+mod hostile;
+mod room;

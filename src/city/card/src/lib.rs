@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod damage;
+mod day;
+mod keys;
+mod line;
+mod random;
+
+pub use day::{Day, DayLine};
+pub use keys::{KeysError, PracticeKeys};
+pub use random::Random;

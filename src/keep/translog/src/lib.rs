@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod entry;
+#[cfg(feature = "fs")]
+pub mod fs;
 pub mod note;
 pub mod proof;
 pub mod state;

@@ -580,7 +580,9 @@ impl LogState {
                 "wrong pairs of a key that does not exist",
             )?;
         }
-        wrong.iter().for_each(|pairs| self.failures.add(pairs));
+        for pairs in wrong {
+            self.failures.add(pairs);
+        }
         Ok(())
     }
 }

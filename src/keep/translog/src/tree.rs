@@ -41,6 +41,12 @@ impl Frontier {
         Self::default()
     }
 
+    /// The edge of a stored tree: the roots of its complete subtrees.
+    pub(crate) fn read<R: HashReader>(reader: &R, size: u64) -> Result<Self, R::Error> {
+        let peaks = complete_subtrees(reader, 0, size)?;
+        Ok(Self { size, peaks })
+    }
+
     /// Appends a leaf hash.
     pub fn push(&mut self, leaf: Hash) {
         let mut hash = leaf;
@@ -207,15 +213,19 @@ fn skip_missing_siblings(at: &mut u64, last: &mut u64) {
 }
 
 /// Root of leaves `start..end`, where `start` is a multiple of the smallest power of two that is not below the length.
-pub(crate) fn range_root<R: HashReader>(reader: &R, start: u64, end: u64) -> Result<Hash, R::Error> {
-    let mut peaks = Vec::new();
+fn range_root<R: HashReader>(reader: &R, start: u64, end: u64) -> Result<Hash, R::Error> {
+    Ok(fold_right(&complete_subtrees(reader, start, end)?).unwrap_or_else(empty_root))
+}
+
+fn complete_subtrees<R: HashReader>(reader: &R, start: u64, end: u64) -> Result<Vec<Hash>, R::Error> {
+    let mut roots = Vec::new();
     let mut at = start;
     while at < end {
         let level = (end - at).ilog2();
-        peaks.push(reader.subtree(level, at >> level)?);
+        roots.push(reader.subtree(level, at >> level)?);
         at += 1 << level;
     }
-    Ok(fold_right(&peaks).unwrap_or_else(empty_root))
+    Ok(roots)
 }
 
 fn fold_right(peaks: &[Hash]) -> Option<Hash> {

@@ -1,0 +1,144 @@
+//! From the write-ahead log to the published tree: bundles and tiles first, then the checkpoint, then what is superseded.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::error::LogError;
+use super::files::{self, make_dir, replace, sync_dir};
+use super::{CHECKPOINT, LogDir};
+use crate::tile::{LEVELS_MAX, TILE_WIDTH, Tile, encode_bundle, encode_hashes, hashes_at, subtree_root};
+use crate::tree::Hash;
+
+impl LogDir {
+    /// Publishes everything that is durable. Does nothing if nothing is new.
+    pub fn publish(&mut self) -> Result<(), LogError> {
+        self.sound()?;
+        let Some(note) = self
+            .last_checkpoint()
+            .filter(|_| self.size() > self.published_size)
+        else {
+            return Ok(());
+        };
+        let written = self.write_tree(&note).and_then(|()| self.drop_superseded());
+        self.guard(written)?;
+        self.published_size = self.size();
+        self.published_note = Some(note);
+        self.tail.clear();
+        self.wal.forget(self.published_size);
+        let dropped = self.wal.drop_published(self.published_size);
+        self.guard(dropped)
+    }
+
+    fn write_tree(&self, note: &str) -> Result<(), LogError> {
+        let mut writer = Writer {
+            root: &self.published,
+            dirs: BTreeSet::new(),
+        };
+        self.write_bundles(&mut writer)?;
+        self.write_tiles(&mut writer)?;
+        // The names must be there before the checkpoint that promises them.
+        for dir in &writer.dirs {
+            sync_dir(dir)?;
+        }
+        replace(&self.published, Path::new(CHECKPOINT), note.as_bytes())?;
+        sync_dir(&self.published)
+    }
+
+    fn write_bundles(&self, writer: &mut Writer<'_>) -> Result<(), LogError> {
+        let (old, new) = (self.published_size, self.size());
+        for index in old / TILE_WIDTH..new.div_ceil(TILE_WIDTH) {
+            let Some(tile) = Tile::bundle(index, new) else {
+                continue;
+            };
+            let first = index * TILE_WIDTH;
+            let entries = self.entries(first..first + tile.width)?;
+            let bytes = encode_bundle(&entries).ok_or(LogError::Append("an entry is too long"))?;
+            writer.write(tile, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn write_tiles(&self, writer: &mut Writer<'_>) -> Result<(), LogError> {
+        let (old, new) = (self.published_size, self.size());
+        let mut hashes: Vec<Hash> = self.tail.iter().copied().collect();
+        for level in 0..LEVELS_MAX {
+            if hashes.is_empty() {
+                break;
+            }
+            let index = hashes_at(level, old) / TILE_WIDTH;
+            let mut row = match Tile::of_tree(level, index, old) {
+                Some(partial) => self.reader().tile(partial)?,
+                None => Vec::new(),
+            };
+            row.append(&mut hashes);
+            for (index, chunk) in (index..).zip(row.chunks(256)) {
+                if let Some(tile) = Tile::of_tree(level, index, new) {
+                    writer.write(tile, &encode_hashes(chunk))?;
+                }
+                if chunk.len() as u64 == TILE_WIDTH {
+                    hashes.extend(subtree_root(chunk));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The partial tiles of the checkpoint that was replaced.
+    fn drop_superseded(&self) -> Result<(), LogError> {
+        let (old, new) = (self.published_size, self.size());
+        let levels = (0..LEVELS_MAX).map(Some).chain([None]);
+        for tile in levels.filter_map(|level| edge(level, old)) {
+            if !tile.is_full() && !tile.belongs(new) {
+                remove_partial(&self.published, &tile.to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last file of a level of hash tiles, or of the bundles.
+fn edge(level: Option<u8>, size: u64) -> Option<Tile> {
+    let last = hashes_at(level.unwrap_or(0), size).checked_sub(1)? / TILE_WIDTH;
+    match level {
+        Some(level) => Tile::of_tree(level, last, size),
+        None => Tile::bundle(last, size),
+    }
+}
+
+/// Removes partial tiles that a crash left behind, before or after a checkpoint was replaced. Full tiles stay: they are
+/// right for every later checkpoint.
+pub(super) fn remove_superseded(root: &Path, size: u64) -> Result<(), LogError> {
+    let mut stale = Vec::new();
+    files::walk(root, &mut |path| {
+        let tile = path.to_str().and_then(Tile::parse);
+        if tile.is_some_and(|tile| !tile.is_full() && !tile.belongs(size)) {
+            stale.extend(path.to_str().map(str::to_owned));
+        }
+    })?;
+    stale.iter().try_for_each(|path| remove_partial(root, path))
+}
+
+fn remove_partial(root: &Path, path: &str) -> Result<(), LogError> {
+    let path = root.join(path);
+    files::remove(&path)?;
+    // Other partial tiles of the same number may still be in there; then this fails, as it should.
+    path.parent()
+        .map_or(Ok(()), |dir| std::fs::remove_dir(dir).or(Ok(())))
+}
+
+struct Writer<'a> {
+    root: &'a Path,
+    dirs: BTreeSet<PathBuf>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), LogError> {
+        let name = PathBuf::from(tile.to_string());
+        if let Some(dir) = self.root.join(&name).parent()
+            && self.dirs.insert(dir.to_owned())
+        {
+            make_dir(dir)?;
+        }
+        replace(self.root, &name, bytes)
+    }
+}

@@ -1,3 +1,44 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod arrows;
+mod bans;
+mod cargo;
+mod children;
+mod show;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Builds, shows and tests citykeep.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+enum Command {
+    /// Builds; rehearses a ceremony; starts hsm and keyd; verifies a day; audits the log; says what happened.
+    ///
+    /// Everything lies under the state directory. A second run on the same directory unseals the module with the
+    /// rehearsal's shares, gives it a floor and goes on. The keys are a rehearsal's: they can never become real.
+    Up(up::Options),
+    /// Installs what the tests need, then every check and test. CI calls exactly this.
+    Test(test::Options),
+    /// Only the arrow check: who may depend on whom.
+    Arrows,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse() {
+        Command::Up(options) => up::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Arrows => arrows::check(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\ncargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

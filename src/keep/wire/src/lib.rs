@@ -1,4 +1,6 @@
-//! wire
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "json")]
 pub mod api;
 pub mod batch;

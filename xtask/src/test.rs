@@ -1,0 +1,147 @@
+//! Every check and every test, in the order fast to slow.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::{arrows, bans, cargo};
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Only the checks: format, arrows, bans, clippy, documents.
+    #[arg(long)]
+    checks_only: bool,
+}
+
+/// Programs that tests call, and the Debian packages that bring them.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("strace", "strace"),
+];
+
+/// Runs everything; stops at the first failure.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    stage("programs that the tests call", install)?;
+    stage("format", || cargo::cargo(&["fmt", "--all", "--check"]))?;
+    stage("arrows", arrows::check)?;
+    stage("bans and licences", bans::check)?;
+    stage("clippy", || {
+        cargo::cargo(&[
+            "clippy",
+            "--locked",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ])?;
+        // On its own, as it is shipped: without the features that others turn on.
+        cargo::cargo(&[
+            "clippy", "--locked", "--quiet", "-p", "hsm", "--", "-D", "warnings",
+        ])
+    })?;
+    stage("documents", documents)?;
+    if options.checks_only {
+        return Ok(());
+    }
+    stage("tests of the crates", || {
+        cargo::cargo(&[
+            "test",
+            "--locked",
+            "--workspace",
+            "--all-features",
+            "--exclude",
+            "system-tests",
+        ])
+    })?;
+    let bin = std::cell::OnceCell::new();
+    stage("release programs", || {
+        let _ = bin.set(cargo::build_programs()?);
+        Ok(())
+    })?;
+    let Some(bin) = bin.get() else {
+        bail!("the release programs are not there")
+    };
+    stage("tests of the daemons (release)", || system_tests(bin))?;
+    println!(
+        "\nall checks and tests passed in {:.0} s",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("── {name}");
+    let started = Instant::now();
+    work()?;
+    println!("── {name}: {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn install() -> Result<()> {
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !is_there(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let root = rustix::process::geteuid().is_root();
+    let apt = |words: &[&str]| {
+        let mut command = if root {
+            Command::new("apt-get")
+        } else {
+            Command::new("sudo")
+        };
+        if !root {
+            command.arg("apt-get");
+        }
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(words);
+        cargo::run(&mut command, &format!("apt-get {}", words.join(" ")))
+    };
+    apt(&["update", "-q"])?;
+    let mut words = vec!["install", "-y", "-q", "--no-install-recommends"];
+    words.extend(missing);
+    apt(&words)
+}
+
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn documents() -> Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([
+        "doc",
+        "--locked",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+        "--document-private-items",
+    ]);
+    command
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .current_dir(cargo::root())
+        .stdin(Stdio::null());
+    cargo::run(&mut command, "cargo doc")
+}
+
+fn system_tests(bin: &Path) -> Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["test", "--locked", "-p", "system-tests"])
+        .env("CITYKEEP_BIN", bin)
+        .current_dir(cargo::root());
+    cargo::run(&mut command, "cargo test -p system-tests")
+}

@@ -279,13 +279,17 @@ impl Record {
     /// binds them all the same, no group, the malformed flag.
     pub fn malformed(line: &[u8], profile: Profile) -> [u8; RECORD_LEN] {
         use sha2::Digest;
-        let digest = sha2::Sha256::digest(line);
+        Self::malformed_digest(&sha2::Sha256::digest(line).into(), profile)
+    }
+
+    /// The same from SHA-256 of the line, for lines that are too long to keep.
+    pub fn malformed_digest(digest: &[u8; 32], profile: Profile) -> [u8; RECORD_LEN] {
         let zeros = [0; 24];
         let padding = zeros
             .get(..8 + profile.data_len() + 4 - digest.len())
             .unwrap_or_default();
         let group = NO_GROUP.to_be_bytes();
-        let parts: [&[u8]; 4] = [&digest, padding, &group, &[FLAG_MALFORMED]];
+        let parts: [&[u8]; 4] = [digest, padding, &group, &[FLAG_MALFORMED]];
         let mut bytes = [0; RECORD_LEN];
         for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
             *to = *from;

@@ -2,5 +2,6 @@
 
 mod budgets;
 mod ceremony;
+mod golden;
 mod hostile;
 mod room;

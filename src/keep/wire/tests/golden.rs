@@ -1,0 +1,256 @@
+//! Yesterday's bytes: every format of this crate as a file that later versions must still read and write.
+//!
+//! A file changes only together with its format's version. `CITYKEEP_BLESS=1 cargo test -p wire --all-features --test
+//! golden` writes files that are not there yet; it never overwrites one.
+#![cfg(all(feature = "officers", feature = "json"))]
+
+use std::path::PathBuf;
+
+use wire::batch::{BatchHeader, Group, Profile, Record, Verdict};
+use wire::cbor::{Bytes, Cbor};
+use wire::command::{
+    Action, Approval, Command, ComponentSpec, Genesis, ImportKey, Member, Quorum, SignedCommand,
+    component_commitment, signed_bytes,
+};
+use wire::frame::{Collect, KeydRequest, OfficerRequest, Purpose, SealedShare, share_in_context, to_frame};
+use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyVersion, Level, Lineage, Usage};
+use wire::seal;
+use wire::share::{Share, ShareCertificate, ShareSet, ShareSlot};
+use wire::tree16::{self, Tree};
+
+fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../tests/golden")
+        .join(name);
+    if !path.exists() && std::env::var_os("CITYKEEP_BLESS").is_some() {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let kept = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(
+        kept == bytes,
+        "{name} is not what this version writes: a format needs a new version"
+    );
+    kept
+}
+
+fn key(byte: u8) -> p256::SecretKey {
+    p256::SecretKey::from_slice(&[byte; 32]).unwrap()
+}
+
+fn quorum(threshold: u64, first: u8, names: &[&str]) -> Quorum {
+    let members = (first..).zip(names);
+    let member = |(byte, name): (u8, &&str)| Member {
+        name: (*name).to_owned(),
+        key: seal::public_key(&key(byte)),
+    };
+    Quorum {
+        threshold,
+        members: members.map(member).collect(),
+    }
+}
+
+fn sign(action: Action, signers: &[(&str, u8)]) -> Vec<u8> {
+    let command = Command {
+        version: 1,
+        suite: 1,
+        instance: [0x11; 16],
+        officer_epoch: u64::from(!matches!(action, Action::Genesis(_))),
+        id: [0x22; 16],
+        not_before: 0,
+        not_after: 1000,
+        proposed_at: 1_790_000_000,
+        proposer: "li".into(),
+        action,
+    };
+    let bytes = command.to_cbor();
+    let approvals = signers.iter().map(|(name, byte)| Approval {
+        officer: (*name).to_owned(),
+        signature: seal::sign(&key(*byte), &signed_bytes(&bytes)),
+    });
+    SignedCommand {
+        approvals: approvals.collect(),
+        command: Bytes(bytes),
+    }
+    .to_cbor()
+}
+
+fn attributes() -> KeyAttributes {
+    KeyAttributes {
+        lineage: Lineage::parse("transit/purse/tac").unwrap(),
+        version: KeyVersion(0x41),
+        algorithm: Algorithm::Sm4,
+        level: Level::Root,
+        levels: vec![
+            FactorSource::ISSUER_ID,
+            FactorSource::ASN_RIGHT8,
+            FactorSource::Literal([9; 8]),
+        ],
+        usage: vec![Usage::VerifyTac],
+        kcv: [0xaa, 0xbb, 0xcc],
+    }
+}
+
+#[test]
+fn genesis_command() {
+    let genesis = Action::Genesis(Genesis {
+        origin: "weihai.example/log-1".into(),
+        node: [0x33; 16],
+        rehearsal: true,
+        officers: quorum(2, 1, &["li", "wang", "zhao"]),
+        custodians: quorum(2, 11, &["sun", "qian"]),
+        policy: [0x44; 32],
+        ca: [0x55; 32],
+        identity: seal::public_key(&key(21)),
+    });
+    let kept = golden(
+        "command/genesis-v1.cbor",
+        &sign(genesis, &[("li", 1), ("wang", 2), ("zhao", 3)]),
+    );
+    let signed = SignedCommand::from_cbor(&kept).unwrap();
+    assert!(wire::quorum::check(&signed, None).is_ok());
+}
+
+#[test]
+fn import_command() {
+    let component = [7; 16];
+    let parts = ["sun", "qian"].map(|custodian| ComponentSpec {
+        custodian: custodian.into(),
+        kcv: [1, 2, 3],
+        commitment: component_commitment(&[0x11; 16], &attributes().id(), custodian, &component),
+    });
+    let import = Action::ImportKey(ImportKey {
+        attributes: attributes(),
+        components: parts.to_vec(),
+    });
+    let kept = golden("command/import-v1.cbor", &sign(import, &[("li", 1), ("zhao", 3)]));
+    let signed = SignedCommand::from_cbor(&kept).unwrap();
+    let command = wire::quorum::check(&signed, Some(&quorum(2, 1, &["li", "wang", "zhao"]))).unwrap();
+    assert!(command.action.in_words().1.contains("transit/purse/tac@41"));
+}
+
+fn share() -> Share {
+    Share {
+        version: 1,
+        set: [0x66; 16],
+        epoch: 1,
+        index: 2,
+        threshold: 3,
+        value: [0x77; 32],
+    }
+}
+
+fn share_set() -> ShareSet {
+    let slot = |index: u64, byte: u8| ShareSlot {
+        index,
+        custodian: format!("custodian-{index}"),
+        key: seal::public_key(&key(byte)),
+        commitment: Share { index, ..share() }.commitment(),
+    };
+    ShareSet {
+        version: 1,
+        suite: 1,
+        instance: [0x11; 16],
+        set: [0x66; 16],
+        epoch: 1,
+        threshold: 3,
+        slots: vec![slot(1, 11), slot(2, 12), slot(3, 13)],
+    }
+}
+
+#[test]
+fn share_certificate_and_text() {
+    golden("share/share-v1.cbor", &share().to_cbor());
+    let certificate = ShareCertificate {
+        set: Bytes(share_set().to_cbor()),
+        mac: [0x88; 32],
+    };
+    let kept = golden("share/certificate-v1.cbor", &certificate.to_cbor());
+    assert_eq!(
+        ShareCertificate::from_cbor(&kept).unwrap().open().unwrap(),
+        share_set()
+    );
+    let context = wire::frame::share_out_context(&[0x66; 16], 2);
+    let sealed = seal::seal(
+        &seal::public_key(&key(12)),
+        &context,
+        &share().to_cbor(),
+        &key(31),
+    )
+    .unwrap();
+    let kept = golden(
+        "share/sealed-v1.txt",
+        wire::share::to_text(&sealed.to_cbor()).as_bytes(),
+    );
+    let sealed = seal::parse(&wire::share::from_text(core::str::from_utf8(&kept).unwrap()).unwrap()).unwrap();
+    let mut plain = vec![0; seal::plain_len(&sealed)];
+    seal::open(&sealed, &key(12), &context, &mut plain).unwrap();
+    assert_eq!(plain, share().to_cbor());
+}
+
+#[test]
+fn batch_and_its_root() {
+    let header = BatchHeader {
+        profile: Profile::PurchaseTac,
+        lineage: Lineage::parse("transit/purse/tac").unwrap(),
+        groups: vec![
+            Group {
+                version: KeyVersion(1),
+                issuer: [0x12, 0x34, 0, 0, 0x26, 0x40, 0, 0],
+            },
+            Group {
+                version: KeyVersion(0x41),
+                issuer: [0x12, 0x34, 0, 0, 0x26, 0x40, 0, 1],
+            },
+        ],
+    };
+    let mut bytes = header.to_bytes();
+    let mut tree = Tree::new();
+    for at in 0..40_u8 {
+        let mut data = [at; 24];
+        data[22..].fill(0);
+        let record = Record {
+            card: [at, 1, 2, 3, 4, 5, 6, 7],
+            data,
+            tac: [at; 4],
+            group: u16::from(at % 2),
+        };
+        let (record, verdict) = match at {
+            5 => (
+                Record::malformed(b"not a line", header.profile),
+                Verdict::Malformed,
+            ),
+            7 => (record.to_bytes(header.profile), Verdict::BadTac),
+            _ => (record.to_bytes(header.profile), Verdict::Ok),
+        };
+        bytes.extend(record);
+        tree.push(tree16::leaf(&record, verdict));
+    }
+    golden("batch/purchase-v1.bin", &bytes);
+    golden(
+        "batch/purchase-v1.root",
+        &tree16::root(40, &header.to_bytes(), &tree.top()),
+    );
+}
+
+#[test]
+fn frames() {
+    let collect = KeydRequest::Collect(Collect {
+        durable: 300,
+        root: [0x99; 32],
+    });
+    golden("frame/keyd-collect-v1.bin", &to_frame(&collect));
+    let context = share_in_context(Purpose::Unseal, &[0xab; 16], &[0x66; 16], 2);
+    let sealed = seal::seal(
+        &seal::public_key(&key(41)),
+        &context,
+        &share().to_cbor(),
+        &key(42),
+    )
+    .unwrap();
+    let unseal = OfficerRequest::Unseal(SealedShare {
+        certificate: Bytes(vec![1, 2, 3]),
+        index: 2,
+        sealed: Bytes(sealed.to_cbor()),
+    });
+    golden("frame/officers-unseal-v1.bin", &to_frame(&unseal));
+}

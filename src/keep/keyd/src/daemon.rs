@@ -1,0 +1,315 @@
+//! From configuration to exit.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use translog::fs::LogDir;
+use wire::frame::InstanceStatus;
+
+use crate::assertions::Recorder;
+use crate::commit::{Committer, Ledger};
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::fatal::Fatal;
+use crate::front::Front;
+use crate::http;
+use crate::module::{Control, GONE, Module};
+use crate::policy::Policy;
+use crate::receipts::Receipts;
+use crate::recovery::{Sources, until_operational};
+use crate::routes::App;
+use crate::singles::Singles;
+use crate::store::{SledStore, Store};
+use crate::tls::Tls;
+use crate::upkeep::{Approval, Upkeep};
+
+/// The module may start at the same moment as keyd.
+const CONNECT_TRIES: u32 = 50;
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs the daemon until a signal (Ok) or until it can't go on (the sentence).
+pub async fn run(config: &Config) -> Result<()> {
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
+    let mut signals = Signals::new()?;
+    let _lock = lock_state(&config.state_dir)?;
+    let daemon = tokio::task::block_in_place(|| Daemon::open(config))?;
+    let fatal = daemon.fatal.clone();
+    let outcome = tokio::select! {
+        outcome = daemon.run(&mut signals) => outcome,
+        sentence = fatal.raised() => Err(anyhow::anyhow!(sentence)),
+    };
+    // A failure elsewhere is often only the echo of the fatal one.
+    match (outcome, fatal.sentence()) {
+        (_, Some(sentence)) => bail!(sentence),
+        (outcome, None) => outcome,
+    }
+}
+
+/// Checks configuration, policy and TLS files without starting anything.
+pub fn check(config: &Config) -> Result<()> {
+    let (policy, _) = load_policy(&config.policy_file)?;
+    Tls::load(&config.tls, policy.trust_domain())?;
+    Ok(())
+}
+
+/// Reads the policy, and the digest that officers approve.
+pub(crate) fn load_policy(path: &Path) -> Result<(Policy, [u8; 32])> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read the policy file {}", path.display()))?;
+    let text = std::str::from_utf8(&bytes).context("the policy file is not UTF-8 text")?;
+    let policy = Policy::parse(text).with_context(|| format!("in {}", path.display()))?;
+    Ok((policy, Sha256::digest(&bytes).into()))
+}
+
+/// One keyd per state directory.
+fn lock_state(dir: &Path) -> Result<File> {
+    private_dir(dir)?;
+    let path = dir.join("lock");
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "another keyd runs on {}; stop it first, or give this one a state directory of its own / 另一个 keyd 正在使用此目录",
+            dir.display()
+        );
+    }
+    Ok(lock)
+}
+
+fn private_dir(dir: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the directory {}", dir.display()))
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Everything that is open before the module is asked anything.
+struct Daemon {
+    config: Config,
+    fatal: Fatal,
+    policy: Policy,
+    policy_digest: [u8; 32],
+    tls: Arc<Tls>,
+    receipts: Receipts,
+    log: Box<LogDir>,
+    store: Box<SledStore>,
+}
+
+impl Daemon {
+    fn open(config: &Config) -> Result<Self> {
+        let (policy, policy_digest) = load_policy(&config.policy_file)?;
+        let tls = Arc::new(Tls::load(&config.tls, policy.trust_domain())?);
+        let wal = config.state_dir.join("wal");
+        for dir in [&config.log_dir, &wal] {
+            private_dir(dir)?;
+        }
+        let log = LogDir::open(&config.log_dir, &wal).context("the log does not open")?;
+        let store = SledStore::open(&config.state_dir)?;
+        let receipts = Receipts::open(&config.state_dir.join("receipts"), config.limits.receipts)
+            .context("the directory of receipts does not open")?;
+        Ok(Self {
+            config: config.clone(),
+            fatal: Fatal::default(),
+            policy,
+            policy_digest,
+            tls,
+            receipts,
+            log: Box::new(log),
+            store: Box::new(store),
+        })
+    }
+
+    async fn run(self, signals: &mut Signals) -> Result<()> {
+        let module = Module::new(&self.config.hsm_socket);
+        let control = tokio::select! {
+            control = connect(&module, &self.fatal) => control?,
+            () = signals.stop() => return Ok(()),
+        };
+        let records = self.store.all()?;
+        let collector = module.connect_blocking().map_err(gone)?;
+        let (committer, ledger) = Committer::start(collector, self.log, self.store, &self.fatal)?;
+        let sources = Sources {
+            ledger: ledger.clone(),
+            records,
+        };
+        let approval = Approval {
+            policy: self.policy_digest,
+            ca: self.tls.ca_digest(),
+        };
+        let ready = async {
+            let instance = until_operational(&control, &sources).await?;
+            approval.wait(&control).await?;
+            Ok::<_, anyhow::Error>(instance)
+        };
+        let ready = tokio::select! {
+            ready = ready => Some(ready?),
+            () = signals.stop() => None,
+        };
+        if let Some(instance) = ready {
+            let parts = Parts {
+                config: self.config,
+                fatal: self.fatal,
+                policy: self.policy,
+                policy_digest: self.policy_digest,
+                tls: self.tls,
+                receipts: self.receipts,
+            };
+            serve(parts, module, control, ledger, &instance, signals).await?;
+        }
+        tokio::task::spawn_blocking(|| committer.finish()).await?;
+        Ok(())
+    }
+}
+
+async fn connect(module: &Module, fatal: &Fatal) -> Result<Control> {
+    let mut tries = 0;
+    loop {
+        match module.connect().await {
+            Ok(link) => return Ok(Control::new(link, fatal.clone())),
+            Err(error) if tries >= CONNECT_TRIES => return Err(gone(error)),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
+}
+
+fn gone(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("{GONE} ({error})")
+}
+
+/// What serving needs of the daemon.
+struct Parts {
+    config: Config,
+    fatal: Fatal,
+    policy: Policy,
+    policy_digest: [u8; 32],
+    tls: Arc<Tls>,
+    receipts: Receipts,
+}
+
+async fn serve(
+    parts: Parts,
+    module: Module,
+    control: Control,
+    ledger: Ledger,
+    instance: &InstanceStatus,
+    signals: &mut Signals,
+) -> Result<()> {
+    ledger.write_vkey(&instance.vkey)?;
+    let limits = parts.config.limits;
+    let recorder = Recorder::default();
+    let singles = Singles::start(module.connect().await.map_err(gone)?, parts.fatal.clone());
+    let app = Arc::new(App {
+        policy: RwLock::new(Arc::new(parts.policy)),
+        approved: AtomicBool::new(true),
+        recorder: recorder.clone(),
+        module,
+        control: control.clone(),
+        singles,
+        ledger: ledger.clone(),
+        receipts: parts.receipts,
+        quotas: crate::quota::Quotas::default(),
+        limits,
+        batch_slots: Arc::new(Semaphore::new(limits.batch_streams)),
+        log_dir: parts.config.log_dir.clone(),
+        instance: instance.instance,
+        origin: instance.origin.clone(),
+        streams: tokio::sync::Mutex::default(),
+    });
+    let listener = TcpListener::bind(parts.config.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another address or port",
+            parts.config.listen
+        )
+    })?;
+    let address = listener.local_addr()?;
+    let front = Front::new(Arc::clone(&parts.tls), limits.handshake_timeout());
+    let connections = Connections::new(limits.connections_per_client);
+    let mut upkeep = Upkeep {
+        app: Arc::clone(&app),
+        tls: parts.tls,
+        connections: connections.clone(),
+        policy_file: parts.config.policy_file,
+        policy_digest: parts.policy_digest,
+    };
+    recorder.operation("keyd-start");
+    let notes = tokio::spawn(recorder.clone().run(control.clone()));
+    let (stop, stopped) = watch::channel(false);
+    let mut server = tokio::spawn(http::serve(
+        listener,
+        front,
+        Arc::clone(&app),
+        connections,
+        stopped,
+    ));
+    say_ready(&address.to_string())?;
+    let Signals {
+        interrupt,
+        terminate,
+        hangup,
+    } = signals;
+    tokio::select! {
+        () = upkeep.run(hangup) => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        ended = &mut server => ended.context("the listener failed")?,
+    }
+    stop.send_replace(true);
+    if !server.is_finished() {
+        server.await.context("the listener failed")?;
+    }
+    notes.abort();
+    let _ = notes.await;
+    recorder.operation("keyd-stop");
+    // The last refusals and the stop itself are durable before keyd is gone.
+    if let Some(ticket) = recorder.flush(&control).await? {
+        let _ = ledger.wait(ticket).await;
+    }
+    Ok(())
+}
+
+fn say_ready(address: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready https://{address}")?;
+    out.flush()?;
+    Ok(())
+}

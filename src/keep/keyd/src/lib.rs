@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod assertions;
+mod body;
+pub mod client_id;
+pub mod commit;
+pub mod config;
+mod connections;
+pub mod daemon;
+pub mod fatal;
+pub mod front;
+mod http;
+pub mod log;
+pub mod module;
+pub mod policy;
+mod problem;
+pub mod quota;
+pub mod receipts;
+pub mod recovery;
+mod rope;
+mod routes;
+mod settlement;
+mod singles;
+pub mod store;
+pub mod tls;
+mod upkeep;
+mod watched;

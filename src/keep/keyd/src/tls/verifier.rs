@@ -1,0 +1,189 @@
+//! Our client check around webpki's: webpki proves the chain and the revocation, this proves that the leaf is a client
+//! of ours and names which one.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use sha2::{Digest, Sha256};
+use x509_cert::Certificate;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::der::{Decode, Encode};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+
+use crate::client_id::{ClientId, NotAClient, TrustDomain};
+use crate::tls::Reason;
+
+const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+
+/// First bytes of SHA-256 of a certificate's public key: names a key in the log without a register of keys.
+pub type KeyPrefix = [u8; 8];
+
+/// What one handshake showed. rustls gives its verifier no place of its own per connection, so the front lends it this.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) certificate: Option<KeyPrefix>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) reason: Option<Reason>,
+}
+
+tokio::task_local! {
+    /// Lives as long as one handshake; polled on one thread at a time with it.
+    pub(crate) static SEEN: RefCell<Seen>;
+}
+
+/// Notes something about the handshake under way; outside one there is nothing to note it in.
+pub(crate) fn note(change: impl FnOnce(&mut Seen)) {
+    let _ = SEEN.try_with(|seen| change(&mut seen.borrow_mut()));
+}
+
+/// Checks client certificates.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    chain: Arc<dyn ClientCertVerifier>,
+    domain: TrustDomain,
+}
+
+impl ClientVerifier {
+    pub(crate) fn new(chain: Arc<dyn ClientCertVerifier>, domain: TrustDomain) -> Self {
+        Self { chain, domain }
+    }
+
+    /// Whose certificate it is; or why it is nobody's, with the error that makes the right alert.
+    pub(crate) fn identify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientId, (Reason, Error)> {
+        self.chain
+            .verify_client_cert(leaf, intermediates, now)
+            .map_err(|error| (Reason::of_chain(&error), error))?;
+        client_of(leaf, &self.domain).map_err(|reason| {
+            let error = match reason {
+                Reason::ClientAuth => CertificateError::InvalidPurpose,
+                Reason::Encoding => CertificateError::BadEncoding,
+                _ => CertificateError::ApplicationVerificationFailure,
+            };
+            (reason, error.into())
+        })
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        note(|seen| seen.certificate = key_prefix(end_entity));
+        match self.identify(end_entity, intermediates, now) {
+            Ok(client) => {
+                note(|seen| seen.client = Some(client));
+                Ok(ClientCertVerified::assertion())
+            }
+            Err((reason, error)) => {
+                note(|seen| seen.reason = Some(reason));
+                Err(error)
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let proof = self.chain.verify_tls13_signature(message, cert, dss);
+        if proof.is_err() {
+            note(|seen| seen.reason = Some(Reason::KeyProof));
+        }
+        proof
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Reads the client from a leaf whose chain is proven.
+fn client_of(leaf: &CertificateDer<'_>, domain: &TrustDomain) -> Result<ClientId, Reason> {
+    let certificate = Certificate::from_der(leaf).map_err(|_| Reason::Encoding)?;
+    if extension::<BasicConstraints>(&certificate)?.is_some_and(|constraints| constraints.ca) {
+        return Err(Reason::CaLeaf);
+    }
+    let purposes = extension::<ExtendedKeyUsage>(&certificate)?.ok_or(Reason::ClientAuth)?;
+    if !purposes.0.contains(&CLIENT_AUTH) {
+        return Err(Reason::ClientAuth);
+    }
+    if extension::<KeyUsage>(&certificate)?.is_some_and(|usage| !usage.digital_signature()) {
+        return Err(Reason::KeyUsage);
+    }
+    let names = extension::<SubjectAltName>(&certificate)?.ok_or(Reason::SanMissing)?;
+    match names.0.as_slice() {
+        [] => Err(Reason::SanMissing),
+        [GeneralName::UniformResourceIdentifier(uri)] => {
+            ClientId::parse(uri.as_str(), domain).map_err(|why| match why {
+                NotAClient::Form => Reason::Spiffe,
+                NotAClient::TrustDomain => Reason::TrustDomain,
+            })
+        }
+        [_] => Err(Reason::SanKind),
+        _ => Err(Reason::SanMany),
+    }
+}
+
+/// The extension, which must not stand there twice.
+fn extension<'a, T>(certificate: &'a Certificate) -> Result<Option<T>, Reason>
+where
+    T: Decode<'a> + AssociatedOid,
+{
+    certificate
+        .tbs_certificate()
+        .get_extension::<T>()
+        .map(|found| found.map(|(_, value)| value))
+        .map_err(|_| Reason::Encoding)
+}
+
+/// Whether a certificate may stand in a CA bundle: a CA that may sign certificates. webpki would take any certificate as
+/// an anchor.
+pub(crate) fn is_ca(certificate: &CertificateDer<'_>) -> bool {
+    let read = || {
+        let certificate = Certificate::from_der(certificate).map_err(|_| Reason::Encoding)?;
+        let ca = extension::<BasicConstraints>(&certificate)?.is_some_and(|constraints| constraints.ca);
+        let signs = extension::<KeyUsage>(&certificate)?.is_none_or(|usage| usage.key_cert_sign());
+        Ok::<_, Reason>(ca && signs)
+    };
+    read().unwrap_or(false)
+}
+
+/// [`KeyPrefix`] of a certificate, if it parses.
+pub(crate) fn key_prefix(certificate: &CertificateDer<'_>) -> Option<KeyPrefix> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let key = certificate
+        .tbs_certificate()
+        .subject_public_key_info()
+        .to_der()
+        .ok()?;
+    Sha256::digest(key).first_chunk().copied()
+}

@@ -1,0 +1,171 @@
+//! What runs beside the requests: certificates and revocations are read again, approvals are compared, old receipts go.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use wire::frame::ModuleStatus;
+
+use crate::connections::Connections;
+use crate::daemon::load_policy;
+use crate::module::{Control, ModuleError};
+use crate::routes::App;
+use crate::tls::Tls;
+
+/// A new revocation list ends open connections within 60 seconds (service-protocol §8) even without a signal.
+const RELOAD_EVERY: Duration = Duration::from_secs(30);
+const COMPARE_EVERY: Duration = Duration::from_secs(2);
+const SWEEP_EVERY: Duration = Duration::from_mins(15);
+
+/// SHA-256 of what keyd has loaded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Approval {
+    pub(crate) policy: [u8; 32],
+    pub(crate) ca: [u8; 32],
+}
+
+impl Approval {
+    fn is_given(self, status: &ModuleStatus) -> bool {
+        status
+            .instance
+            .as_ref()
+            .is_some_and(|instance| (instance.policy, instance.ca) == (self.policy, self.ca))
+    }
+
+    /// Waits until officers have approved what is loaded; says so when it has to wait.
+    pub(crate) async fn wait(self, control: &Control) -> Result<(), ModuleError> {
+        let mut said = false;
+        loop {
+            let status = control.status().await?;
+            if self.is_given(&status) {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut said, true) {
+                let (policy, ca) = (wire::purse::to_hex(&self.policy), wire::purse::to_hex(&self.ca));
+                tracing::error!(
+                    "keyd does not serve: officers have approved another policy file or CA bundle. Put the approved ones in place and start again, or approve policy {policy} and CA {ca} / 策略或 CA 未经批准"
+                );
+            }
+            sleep(COMPARE_EVERY).await;
+        }
+    }
+}
+
+/// The work beside the requests.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    pub(crate) app: Arc<App>,
+    pub(crate) tls: Arc<Tls>,
+    pub(crate) connections: Connections,
+    pub(crate) policy_file: PathBuf,
+    pub(crate) policy_digest: [u8; 32],
+}
+
+impl Upkeep {
+    /// Runs until dropped; `hangup` gives the moments at which an operator asks for a reload.
+    pub(crate) async fn run(&mut self, hangup: &mut tokio::signal::unix::Signal) {
+        let every = |period| {
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut reload, mut compare, mut sweep) =
+            (every(RELOAD_EVERY), every(COMPARE_EVERY), every(SWEEP_EVERY));
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    self.app.recorder.operation("keyd-reload");
+                    self.reload_tls();
+                    self.compare().await;
+                }
+                _ = reload.tick() => self.reload_tls(),
+                _ = compare.tick() => self.compare().await,
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+    }
+
+    fn reload_tls(&self) {
+        match self.tls.reload() {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!("TLS files were read again");
+                self.app.recorder.operation("tls-reloaded");
+            }
+            Err(error) => {
+                tracing::error!(
+                    "{error}; what was loaded before stays in force until its revocation list expires"
+                );
+                self.app.recorder.operation("tls-reload-failed");
+            }
+        }
+        // Also without a change: certificates and lists expire by themselves.
+        let ended = self.connections.judge_again(&self.tls.current());
+        if ended > 0 {
+            tracing::info!(ended, "connections ended: their certificates are no longer good");
+        }
+    }
+
+    /// keyd serves only under what the officers approve now; a newly approved file is taken from its place.
+    async fn compare(&mut self) {
+        let Ok(status) = self.app.control.status().await else {
+            return;
+        };
+        let loaded = Approval {
+            policy: self.policy_digest,
+            ca: self.tls.ca_digest(),
+        };
+        let mut approved = loaded.is_given(&status);
+        if !approved && status.instance.is_some() {
+            self.take_policy(&status);
+            self.reload_tls();
+            let loaded = Approval {
+                policy: self.policy_digest,
+                ca: self.tls.ca_digest(),
+            };
+            approved = loaded.is_given(&status);
+        }
+        if self.app.approved.swap(approved, Ordering::AcqRel) != approved {
+            self.app.recorder.operation(if approved {
+                "approval-given"
+            } else {
+                "approval-gone"
+            });
+            if approved {
+                tracing::info!("policy and CA bundle are approved; keyd serves");
+            } else {
+                tracing::error!(
+                    "officers have approved another policy or CA bundle; put it in place, keyd takes it by itself"
+                );
+            }
+        }
+    }
+
+    fn take_policy(&mut self, status: &ModuleStatus) {
+        let approved = status.instance.as_ref().map(|instance| instance.policy);
+        match load_policy(&self.policy_file) {
+            Ok((policy, digest)) if Some(digest) == approved => {
+                if *policy.trust_domain() != *self.app.policy().trust_domain() {
+                    tracing::error!(
+                        "the approved policy has another trust domain; start keyd again to serve under it"
+                    );
+                    return;
+                }
+                *self.app.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+                self.policy_digest = digest;
+                self.app.recorder.operation("policy-reloaded");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!("{error:#}"),
+        }
+    }
+
+    async fn sweep(&self) {
+        let receipts = self.app.receipts.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || receipts.sweep()).await {
+            tracing::error!(%error, "old receipts cannot be removed");
+        }
+    }
+}

@@ -369,7 +369,8 @@ impl House {
         self.keyd = places.start_keyd();
         let said = places.rehearse(&fixture("keys.json"));
         assert!(said.ok, "{}\n{}\nkeyd: {}", said.out, said.err, self.keyd.said());
-        self.url = self.keyd.ready().trim_start_matches("ready ").to_owned();
+        let ready = self.keyd.ready();
+        ready.trim_start_matches("ready ").clone_into(&mut self.url);
     }
 
     /// Waits until the published log has at least this many entries.

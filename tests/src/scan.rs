@@ -65,14 +65,8 @@ pub fn scan(pid: u32, patterns: &[(String, Vec<u8>)]) -> Scan {
 
 /// A key in the forms in which a program might leave it: raw, each half, words reversed, hex of either case.
 pub fn forms(name: &str, key: &[u8; 16]) -> Vec<(String, Vec<u8>)> {
-    let hex = |upper: bool| -> Vec<u8> {
-        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        if upper {
-            text.to_uppercase().into_bytes()
-        } else {
-            text.into_bytes()
-        }
-    };
+    let upper = wire::purse::to_hex(key);
+    let lower = upper.to_lowercase();
     let reversed = |width: usize| -> Vec<u8> {
         key.chunks(width)
             .flat_map(|word| word.iter().rev().copied())
@@ -84,7 +78,7 @@ pub fn forms(name: &str, key: &[u8; 16]) -> Vec<(String, Vec<u8>)> {
         (format!("{name} right half"), key[8..].to_vec()),
         (format!("{name} words reversed"), reversed(4)),
         (format!("{name} long words reversed"), reversed(8)),
-        (format!("{name} hex"), hex(false)),
-        (format!("{name} HEX"), hex(true)),
+        (format!("{name} hex"), lower.into_bytes()),
+        (format!("{name} HEX"), upper.into_bytes()),
     ]
 }

@@ -1,5 +1,10 @@
 //! The two processes themselves: what they may ask the kernel, what their memory shows, what a kill leaves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,10 @@
 //! Bad input at the API: one clear problem, nothing changed, and the refusal is in the log.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::fs;
 
@@ -50,17 +55,18 @@ impl Desk {
         ];
         self.ask("clearing", "/v1/settlement/verify", &words)
     }
+}
 
-    fn problem(&self, answer: (u16, String), status: u16, code: &str) {
-        let body: Value =
-            serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?} instead of {code}"));
-        assert_eq!((answer.0, body["code"].as_str()), (status, Some(code)), "{body}");
-        assert_eq!(body["type"], format!("urn:citykeep:problem:{code}"));
-        assert!(
-            body["detail"].as_str().is_some_and(|detail| detail.len() > 10),
-            "{body}"
-        );
-    }
+/// An RFC 9457 problem with this status and stable code.
+fn problem(answer: &(u16, String), status: u16, code: &str) {
+    let body: Value =
+        serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?} instead of {code}"));
+    assert_eq!((answer.0, body["code"].as_str()), (status, Some(code)), "{body}");
+    assert_eq!(body["type"], format!("urn:citykeep:problem:{code}"));
+    assert!(
+        body["detail"].as_str().is_some_and(|detail| detail.len() > 10),
+        "{body}"
+    );
 }
 
 fn items(item: &str) -> String {
@@ -96,21 +102,21 @@ fn one_clear_problem_each() {
 
     // JSON.
     let doubled = items(GOOD).replace("\"key\":", "\"key\":\"a/b/c\",\"key\":");
-    desk.problem(desk.json("clearing", &doubled), 400, "bad-json");
-    desk.problem(
-        desk.json(
+    problem(&desk.json("clearing", &doubled), 400, "bad-json");
+    problem(
+        &desk.json(
             "clearing",
             &items(&GOOD.replace("\"amount\":500", "\"amount\":500,\"amount\":5")),
         ),
         400,
         "bad-json",
     );
-    desk.problem(
-        desk.json("clearing", &items(&GOOD.replace("\"amount\"", "\"betrag\""))),
+    problem(
+        &desk.json("clearing", &items(&GOOD.replace("\"amount\"", "\"betrag\""))),
         400,
         "bad-json",
     );
-    desk.problem(desk.json("clearing", "{"), 400, "bad-json");
+    problem(&desk.json("clearing", "{"), 400, "bad-json");
     let many = vec![GOOD; 1025].join(",");
     let path = desk.house.places().at("out/many.json");
     fs::write(&path, items(&many)).unwrap();
@@ -135,10 +141,10 @@ fn one_clear_problem_each() {
     let foreign = desk.json("clearing", &items(GOOD).replace("transit/purse", "health/ddf1"));
     let absent = desk.json("clearing", &items(GOOD).replace("transit/purse", "nowhere/purse"));
     assert_eq!(foreign, absent);
-    desk.problem(foreign, 404, "no-such-key");
-    desk.problem(desk.json("auditor", &items(GOOD)), 403, "not-permitted");
-    desk.problem(
-        desk.ask(
+    problem(&foreign, 404, "no-such-key");
+    problem(&desk.json("auditor", &items(GOOD)), 403, "not-permitted");
+    problem(
+        &desk.ask(
             "clearing",
             "/v1/commands",
             &["--data-binary", "x", "--header", "content-type: application/cbor"],
@@ -148,14 +154,14 @@ fn one_clear_problem_each() {
     );
 
     // Batches.
-    desk.problem(desk.batch(b"CKB2"), 400, "bad-batch");
-    desk.problem(
-        desk.batch(&[header("transit/purse/tac").as_slice(), &[0; 41]].concat()),
+    problem(&desk.batch(b"CKB2"), 400, "bad-batch");
+    problem(
+        &desk.batch(&[header("transit/purse/tac").as_slice(), &[0; 41]].concat()),
         400,
         "bad-batch",
     );
-    desk.problem(desk.batch(&header("transit/purse/tac")[..60]), 400, "bad-batch");
-    desk.problem(desk.batch(&header("health/ddf1/stk")), 404, "no-such-key");
+    problem(&desk.batch(&header("transit/purse/tac")[..60]), 400, "bad-batch");
+    problem(&desk.batch(&header("health/ddf1/stk")), 404, "no-such-key");
     let record = Record {
         card: [1; 8],
         data: [0; 24],
@@ -176,14 +182,14 @@ fn one_clear_problem_each() {
     );
 
     // Routes.
-    desk.problem(desk.ask("clearing", "/v1/nothing", &[]), 404, "not-found");
-    desk.problem(
-        desk.ask("clearing", "/v1/settlement/verify", &[]),
+    problem(&desk.ask("clearing", "/v1/nothing", &[]), 404, "not-found");
+    problem(
+        &desk.ask("clearing", "/v1/settlement/verify", &[]),
         405,
         "method-not-allowed",
     );
-    desk.problem(
-        desk.ask(
+    problem(
+        &desk.ask(
             "clearing",
             "/v1/macs/verify",
             &["--data-binary", "x", "--header", "content-type: text/html"],

@@ -7,7 +7,7 @@ mod error;
 pub(crate) mod files;
 mod group;
 mod publish;
-mod reader;
+pub(crate) mod reader;
 mod wal;
 
 use std::collections::VecDeque;
@@ -26,8 +26,8 @@ use files::{make_dir, replace, sync_dir};
 use reader::Reader;
 use wal::Wal;
 
-const CHECKPOINT: &str = "checkpoint";
-const VKEY: &str = "vkey";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+pub(crate) const VKEY: &str = "vkey";
 
 /// A log's two directories, opened by their one writer.
 ///

@@ -248,7 +248,7 @@ fn signature_line(line: &str) -> Option<(&str, [u8; 4], Vec<u8>)> {
 }
 
 /// Non-empty, no white space, no plus sign.
-fn is_key_name(name: &str) -> bool {
+pub(crate) fn is_key_name(name: &str) -> bool {
     !name.is_empty()
         && !name
             .chars()

@@ -42,7 +42,7 @@ impl Frontier {
     }
 
     /// The edge of a stored tree: the roots of its complete subtrees.
-    pub(crate) fn read<R: HashReader>(reader: &R, size: u64) -> Result<Self, R::Error> {
+    pub fn read<R: HashReader>(reader: &R, size: u64) -> Result<Self, R::Error> {
         let peaks = complete_subtrees(reader, 0, size)?;
         Ok(Self { size, peaks })
     }

@@ -63,8 +63,13 @@ pub(crate) fn walk(root: &Path, visit: &mut impl FnMut(&Path)) -> Result<(), Log
 
 fn walk_below(root: &Path, below: &Path, visit: &mut impl FnMut(&Path)) -> Result<(), LogError> {
     let dir = root.join(below);
+    let items = match fs::read_dir(&dir) {
+        // The writer removes what is superseded while others look.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        items => items.map_err(at(&dir))?,
+    };
     let mut found = Vec::new();
-    for item in fs::read_dir(&dir).map_err(at(&dir))? {
+    for item in items {
         let item = item.map_err(at(&dir))?;
         let kind = item.file_type().map_err(at(&dir))?;
         found.push((item.file_name(), kind.is_dir()));

@@ -10,7 +10,7 @@ use crate::tree::{Hash, HashReader, node_hash};
 
 /// Reads hashes for one proof; a tile is read once.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     root: &'a Path,
     published: u64,
     tail: &'a VecDeque<Hash>,
@@ -19,13 +19,19 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Tiles below `root` hold the first `published` leaves, `tail` the ones after.
-    pub(super) fn new(root: &'a Path, published: u64, tail: &'a VecDeque<Hash>) -> Self {
+    pub(crate) fn new(root: &'a Path, published: u64, tail: &'a VecDeque<Hash>) -> Self {
         Self {
             root,
             published,
             tail,
             tiles: RefCell::default(),
         }
+    }
+
+    /// Takes a tile from memory instead of its file.
+    #[cfg(feature = "audit")]
+    pub(crate) fn preload(&self, tile: Tile, hashes: Vec<Hash>) {
+        self.tiles.borrow_mut().insert(tile, hashes);
     }
 
     /// All hashes of a tile.

@@ -1,0 +1,304 @@
+//! A module that makes entries and signs heads like the real one, with fixed keys, salts and times: the same calls give
+//! the same bytes for ever.
+#![allow(dead_code, reason = "every test program uses another part")]
+
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use p256::SecretKey;
+use sha2::{Digest as _, Sha256};
+use translog::entry::{BootEvent, CommandEvent, Entry, Event, GenesisEvent, KeyMade};
+use translog::fs::LogDir;
+use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
+use translog::state::LogState;
+use translog::tree::{Frontier, Hash, leaf_hash};
+use wire::cbor::{Bytes, Cbor};
+use wire::command::{
+    Action, Approval, Command, ComponentSpec, Floor, Genesis, Id, ImportKey, Member, Quorum, SetKeyState,
+    SignedCommand, signed_bytes,
+};
+use wire::frame::{Assertion, Category};
+use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyId, KeyState, KeyVersion, Level, Lineage, Usage};
+use wire::seal;
+
+pub(crate) const ORIGIN: &str = "log.weihai.example/rehearsal-1";
+pub(crate) const INSTANCE: Id = [0x11; 16];
+pub(crate) const NODE: Id = [0x22; 16];
+pub(crate) const BOOT: Id = [0x33; 16];
+pub(crate) const MODULE: [u8; 32] = [0x44; 32];
+const START_NS: u64 = 1_700_000_000_000_000_000;
+
+pub(crate) fn officer(number: u8) -> SecretKey {
+    SecretKey::from_slice(&[number; 32]).unwrap()
+}
+
+pub(crate) fn members(name: &str, first: u8, count: u8) -> Vec<Member> {
+    let member = |number: u8| Member {
+        name: format!("{name}-{}", number + 1),
+        key: seal::public_key(&officer(first + number)),
+    };
+    (0..count).map(member).collect()
+}
+
+/// Officers 1 to 3; two of them decide.
+pub(crate) fn officers() -> Quorum {
+    Quorum {
+        threshold: 2,
+        members: members("officer", 1, 3),
+    }
+}
+
+pub(crate) fn lineage() -> Lineage {
+    Lineage::parse("transit/purse/tac").unwrap()
+}
+
+pub(crate) fn key_id(version: u8) -> KeyId {
+    KeyId {
+        lineage: lineage(),
+        version: KeyVersion(version),
+    }
+}
+
+pub(crate) fn attributes(version: u8) -> KeyAttributes {
+    KeyAttributes {
+        lineage: lineage(),
+        version: KeyVersion(version),
+        algorithm: Algorithm::Sm4,
+        level: Level::Root,
+        levels: vec![FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8],
+        usage: vec![Usage::VerifyTac],
+        kcv: [version, 2, 3],
+    }
+}
+
+pub(crate) fn made(version: u8, sequence: u64) -> KeyMade {
+    KeyMade {
+        attributes: attributes(version),
+        sequence,
+        digest: [version; 32],
+        fingerprint: [version; 16],
+    }
+}
+
+pub(crate) fn assertion(count: u64) -> Event {
+    Event::Asserted(Assertion {
+        category: Category::Access,
+        code: "tls-accepted".into(),
+        client: Some("spiffe://weihai.example/audit/desk-1".into()),
+        certificate: None,
+        count,
+    })
+}
+
+pub(crate) fn genesis() -> Genesis {
+    Genesis {
+        origin: ORIGIN.into(),
+        node: NODE,
+        rehearsal: true,
+        officers: officers(),
+        custodians: Quorum {
+            threshold: 3,
+            members: members("custodian", 11, 5),
+        },
+        policy: [0x51; 32],
+        ca: [0x52; 32],
+        identity: seal::public_key(&officer(99)),
+    }
+}
+
+/// The module.
+#[derive(Clone)]
+pub(crate) struct Maker {
+    pub(crate) key: SigningKey,
+    pub(crate) state: LogState,
+    pub(crate) frontier: Frontier,
+    pub(crate) entries: Vec<Vec<u8>>,
+    pub(crate) boot: Id,
+    pub(crate) officer_epoch: u64,
+    next_command: u8,
+}
+
+impl Maker {
+    /// Before genesis.
+    pub(crate) fn unborn() -> Self {
+        Self {
+            key: SigningKey::from_bytes(&[0x77; 32]),
+            state: LogState::new(),
+            frontier: Frontier::new(),
+            entries: Vec::new(),
+            boot: BOOT,
+            officer_epoch: 1,
+            next_command: 1,
+        }
+    }
+
+    /// With its genesis.
+    pub(crate) fn new() -> Self {
+        let mut maker = Self::unborn();
+        let event = maker.genesis_event(genesis(), &[1, 2, 3]);
+        maker.push(event);
+        maker
+    }
+
+    pub(crate) fn genesis_event(&mut self, genesis: Genesis, signers: &[u8]) -> Event {
+        let mut command = self.command(Action::Genesis(genesis));
+        command.officer_epoch = 0;
+        Event::Genesis(GenesisEvent {
+            command: Bytes(sign(&command, signers).to_cbor()),
+            certificate: Bytes(b"certificate".to_vec()),
+            log_key: self.key.verifying_key().to_bytes(),
+            module: MODULE,
+            memory: "mlock".into(),
+        })
+    }
+
+    pub(crate) fn vkey(&self) -> VerifierKey {
+        VerifierKey::new(ORIGIN, self.key.verifying_key().to_bytes())
+    }
+
+    /// A fresh command that is possible now.
+    pub(crate) fn command(&mut self, action: Action) -> Command {
+        let id = [self.next_command; 16];
+        self.next_command += 1;
+        Command {
+            version: 1,
+            suite: 1,
+            instance: INSTANCE,
+            officer_epoch: self.officer_epoch,
+            id,
+            not_before: 0,
+            not_after: 1 << 40,
+            proposed_at: 1_700_000_000,
+            proposer: "officer-1".into(),
+            action,
+        }
+    }
+
+    pub(crate) fn command_event(&mut self, action: Action, made: Option<KeyMade>) -> Event {
+        let command = self.command(action);
+        command_event(&command, &[1, 2], made)
+    }
+
+    /// The entry that the module would make of `event`; the state advances.
+    pub(crate) fn entry(&mut self, event: Event) -> Entry {
+        let seq = self.frontier.size();
+        let mono_ns = seq * 1_000_000;
+        let state_root = self.state.advance(&event, self.boot, NODE, mono_ns).unwrap();
+        let salt: Hash = Sha256::digest(seq.to_be_bytes()).into();
+        Entry {
+            version: 1,
+            seq,
+            node: NODE,
+            boot: self.boot,
+            epoch: 0,
+            wall_ns: START_NS + mono_ns,
+            mono_ns,
+            salt: *salt.first_chunk().unwrap(),
+            state_root,
+            event,
+        }
+    }
+
+    pub(crate) fn push(&mut self, event: Event) -> u64 {
+        let entry = self.entry(event);
+        self.push_bytes(entry.to_cbor())
+    }
+
+    /// Any bytes as the next leaf.
+    pub(crate) fn push_bytes(&mut self, bytes: Vec<u8>) -> u64 {
+        self.frontier.push(leaf_hash(&bytes));
+        self.entries.push(bytes);
+        self.frontier.size() - 1
+    }
+
+    pub(crate) fn restart(&mut self, boot: Id) {
+        self.boot = boot;
+        let floor = Floor {
+            boot,
+            size: self.frontier.size(),
+            root: self.frontier.root(),
+        };
+        let floor = self.command(Action::Floor(floor));
+        self.push(boot_event(&floor));
+    }
+
+    pub(crate) fn import(&mut self, version: u8) {
+        let component = |number: u8| ComponentSpec {
+            custodian: format!("custodian-{number}"),
+            kcv: [number; 3],
+            commitment: [number; 32],
+        };
+        let import = ImportKey {
+            attributes: attributes(version),
+            components: vec![component(1), component(2)],
+        };
+        let sequence = self.state.next_sequence();
+        let event = self.command_event(Action::ImportKey(import), Some(made(version, sequence)));
+        self.push(event);
+    }
+
+    pub(crate) fn set_state(&mut self, version: u8, state: KeyState) {
+        let key = key_id(version);
+        let event = self.command_event(Action::SetKeyState(SetKeyState { key, state }), None);
+        self.push(event);
+    }
+
+    pub(crate) fn note(&self) -> String {
+        let head = Checkpoint {
+            origin: ORIGIN.into(),
+            size: self.frontier.size(),
+            root: self.frontier.root(),
+        };
+        sign_checkpoint(&head, &self.key)
+    }
+
+    /// Writes the log with the real writer.
+    pub(crate) fn publish(&self, dir: &Path) {
+        let wal = tempfile::tempdir().unwrap();
+        let mut log = LogDir::open(dir, wal.path()).unwrap();
+        log.append(&self.entries, &self.note()).unwrap();
+        log.publish().unwrap();
+        log.write_vkey(&self.vkey()).unwrap();
+    }
+}
+
+pub(crate) fn sign(command: &Command, signers: &[u8]) -> SignedCommand {
+    let bytes = command.to_cbor();
+    let approvals = signers.iter().map(|number| Approval {
+        officer: format!("officer-{number}"),
+        signature: seal::sign(&officer(*number), &signed_bytes(&bytes)),
+    });
+    SignedCommand {
+        approvals: approvals.collect(),
+        command: Bytes(bytes),
+    }
+}
+
+pub(crate) fn command_event(command: &Command, signers: &[u8], made: Option<KeyMade>) -> Event {
+    Event::Command(CommandEvent {
+        command: Bytes(sign(command, signers).to_cbor()),
+        made,
+        card: None,
+    })
+}
+
+pub(crate) fn boot_event(floor: &Command) -> Event {
+    Event::Boot(BootEvent {
+        floor: Bytes(sign(floor, &[1, 2]).to_cbor()),
+        module: MODULE,
+        memory: "mlock".into(),
+    })
+}
+
+/// Genesis, a key that was activated, a restart, and assertions up to `size` entries.
+pub(crate) fn ordinary(size: u64) -> Maker {
+    let mut maker = Maker::new();
+    maker.import(1);
+    maker.set_state(1, KeyState::Active);
+    maker.push(assertion(1));
+    maker.restart([0x34; 16]);
+    while maker.frontier.size() < size {
+        maker.push(assertion(maker.frontier.size()));
+    }
+    maker
+}

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod answer;
 mod batch;
 mod check;
 mod command;
@@ -17,7 +18,8 @@ mod table;
 
 pub mod start;
 
-pub use module::{Connection, Module};
+pub use answer::Connection;
+pub use module::Module;
 
 #[cfg(test)]
 mod tests;

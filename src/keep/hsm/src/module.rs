@@ -7,16 +7,12 @@ use std::time::{Duration, Instant};
 use cardcrypto::MasterKey;
 use securemem::{Arena, Secret};
 use translog::entry::{DeniedEvent, Event, WrongPairs};
-use wire::cbor::Empty;
 use wire::command::{Digest, Id, PublicKey};
 use wire::error::{Refusal, Refused};
-use wire::frame::{
-    BatchOpened, BatchResult, Collect, Collected, InstanceStatus, KeyInfo, KeydRequest, KeydResponse, Keys,
-    ModuleState, ModuleStatus, OfficerRequest, OfficerResponse, Progress, StoredRecord, Ticket,
-};
+use wire::frame::{BatchResult, Collect, Collected, KeyInfo, Keys, ModuleState, Progress, StoredRecord};
 use wire::key::KeyId;
 
-use crate::batch::{self, Batch};
+use crate::batch;
 use crate::check::{self, Guard, Wrong};
 use crate::command::Import;
 use crate::genesis::Proving;
@@ -25,7 +21,6 @@ use crate::one_time::OneTimeKeys;
 use crate::random::Random;
 use crate::recovery::{Recovering, Unsealing};
 use crate::root::Root;
-use crate::table;
 
 /// How long a collector waits for news.
 const COLLECT_WAIT: Duration = Duration::from_millis(500);
@@ -38,9 +33,6 @@ const RESULTS_MAX: usize = 1024;
 
 /// Different refusals that wait for the log; each is folded with its count.
 const DENIED_MAX: usize = 256;
-
-/// Assertions in one frame.
-const ASSERTIONS_MAX: usize = 256;
 
 /// What is fixed for a boot.
 #[derive(Debug)]
@@ -138,7 +130,7 @@ impl Live {
         self.results.insert(index, result);
     }
 
-    fn release(&mut self, ticket: u64) -> Result<BatchResult, Refused> {
+    pub(crate) fn release(&mut self, ticket: u64) -> Result<BatchResult, Refused> {
         if !self.results.contains_key(&ticket) {
             return Err(Refused::new(
                 Refusal::UnknownTicket,
@@ -156,28 +148,13 @@ impl Live {
             .ok_or_else(|| Refused::new(Refusal::UnknownTicket, "no such result"))
     }
 
-    fn keys(&self) -> Keys {
+    pub(crate) fn keys(&self) -> Keys {
         let keys = self.log.state().keys();
         let info = keys.map(|(_, key)| KeyInfo {
             attributes: key.made.attributes.clone(),
             state: key.state,
         });
         Keys { keys: info.collect() }
-    }
-}
-
-/// One connection of keyd's: at most one open batch, and whether it collects.
-#[derive(Debug, Default)]
-pub struct Connection {
-    batch: Option<Box<Batch>>,
-}
-
-impl Connection {
-    /// The connection ended.
-    pub fn closed(self, module: &Module) {
-        if let Some(batch) = self.batch {
-            batch.abort(module);
-        }
     }
 }
 
@@ -228,125 +205,12 @@ impl Module {
         done
     }
 
-    /// Answers keyd.
-    pub fn keyd(&self, connection: &mut Connection, request: KeydRequest) -> KeydResponse {
-        let tag = request.tag();
-        self.keyd_answer(connection, request).unwrap_or_else(|refused| {
-            self.deny("keyd", tag, &refused);
-            KeydResponse::Refused(refused)
-        })
-    }
-
-    fn keyd_answer(
-        &self,
-        connection: &mut Connection,
-        request: KeydRequest,
-    ) -> Result<KeydResponse, Refused> {
-        self.permit(table::keyd_states(&request))?;
-        match request {
-            KeydRequest::Status(_) => Ok(KeydResponse::Status(self.status())),
-            KeydRequest::Collect(ack) => self.collect(&ack).map(KeydResponse::Collected),
-            KeydRequest::Assert(assertions) => {
-                if !(1..=ASSERTIONS_MAX).contains(&assertions.items.len()) {
-                    return Err(Refused::new(Refusal::TooLarge, "a frame has 1 to 256 assertions"));
-                }
-                self.live(|live| {
-                    live.log.room()?;
-                    let mut ticket = 0;
-                    for assertion in assertions.items {
-                        ticket = live.log.make(&self.random, Event::Asserted(assertion), None)?;
-                    }
-                    Ok(KeydResponse::Ticket(Ticket { ticket }))
-                })
-            }
-            KeydRequest::Keys(_) => self.live(|live| Ok(KeydResponse::Keys(live.keys()))),
-            KeydRequest::BatchOpen(open) => {
-                if connection.batch.is_some() {
-                    return Err(Refused::new(
-                        Refusal::BatchOrder,
-                        "this connection has an open batch",
-                    ));
-                }
-                let batch = Batch::new(self.random.array()?, open);
-                let id = batch.id();
-                connection.batch = Some(Box::new(batch));
-                Ok(KeydResponse::BatchOpened(BatchOpened { batch: id }))
-            }
-            KeydRequest::BatchGroups(groups) => {
-                open_batch(connection)?.add_groups(groups.groups)?;
-                Ok(KeydResponse::Done(Empty {}))
-            }
-            KeydRequest::BatchRecords(bytes) => {
-                let verdicts = open_batch(connection)?.records(self, &bytes)?;
-                Ok(KeydResponse::Verdicts(verdicts.into()))
-            }
-            KeydRequest::BatchClose(_) => {
-                let batch = connection.batch.take().ok_or_else(no_batch)?;
-                let ticket = batch.close(self)?;
-                Ok(KeydResponse::Ticket(Ticket { ticket }))
-            }
-            KeydRequest::Release(ticket) => self
-                .live(|live| live.release(ticket.ticket))
-                .map(KeydResponse::Released),
-            KeydRequest::MacVerify(items) => {
-                batch::singles(self, &items.items).map(KeydResponse::MacVerdicts)
-            }
-            KeydRequest::Replay(replay) => self.replay(&replay),
-            KeydRequest::Records(records) => self.take_records(records),
-            KeydRequest::ReplayEnd(end) => self.replay_end(&end),
-            KeydRequest::Command(bytes) => self.command(&bytes).map(KeydResponse::CommandDone),
-        }
-    }
-
-    /// Answers officers and custodians.
-    pub fn officers(&self, request: OfficerRequest) -> OfficerResponse {
-        let tag = request.tag();
-        self.officers_answer(request).unwrap_or_else(|refused| {
-            self.deny("officers", tag, &refused);
-            OfficerResponse::Refused(refused)
-        })
-    }
-
-    fn officers_answer(&self, request: OfficerRequest) -> Result<OfficerResponse, Refused> {
-        self.permit(table::officer_states(&request))?;
-        match request {
-            OfficerRequest::Status(_) => Ok(OfficerResponse::Status(self.status())),
-            OfficerRequest::Hello(hello) => self.hello(hello.purpose).map(OfficerResponse::OneTimeKey),
-            OfficerRequest::Genesis(bytes) => self.genesis(&bytes).map(OfficerResponse::GenesisShares),
-            OfficerRequest::Prove(share) => self.prove(&share).map(OfficerResponse::Progress),
-            OfficerRequest::GenesisFinish(_) => self.genesis_finish().map(OfficerResponse::GenesisDone),
-            OfficerRequest::Unseal(share) => self.unseal(&share).map(OfficerResponse::Progress),
-            OfficerRequest::Floor(bytes) => self.floor(&bytes).map(|()| OfficerResponse::Done(Empty {})),
-            OfficerRequest::Command(bytes) => {
-                let done = self.command(&bytes)?;
-                self.settle(done).map(OfficerResponse::CommandDone)
-            }
-            OfficerRequest::Component(component) => {
-                let done = self.component(&component)?;
-                self.settle(done).map(OfficerResponse::CommandDone)
-            }
-            OfficerRequest::Abort(_) => {
-                self.abort();
-                Ok(OfficerResponse::Done(Empty {}))
-            }
-        }
-    }
-
-    fn permit(&self, states: &[ModuleState]) -> Result<(), Refused> {
-        let state = self.lock().state(&self.random);
-        if states.contains(&state) {
-            Ok(())
-        } else {
-            Err(wrong_state(state))
-        }
-    }
-
     /// A request that could not even be read.
     pub fn unreadable(&self, socket: &'static str, refused: &Refused) {
         self.deny(socket, 0, refused);
     }
 
-    fn deny(&self, socket: &'static str, request: u64, refused: &Refused) {
+    pub(crate) fn deny(&self, socket: &'static str, request: u64, refused: &Refused) {
         let mut inner = self.lock();
         let key = (refused.code, socket, request);
         if inner.denied.len() < DENIED_MAX || inner.denied.contains_key(&key) {
@@ -356,7 +220,7 @@ impl Module {
         self.notify();
     }
 
-    fn collect(&self, ack: &Collect) -> Result<Collected, Refused> {
+    pub(crate) fn collect(&self, ack: &Collect) -> Result<Collected, Refused> {
         let mut inner = self.lock();
         if matches!(inner.phase, Phase::Uninitialised(None)) && ack.durable > 0 {
             // keyd has a log: this instance exists and waits for its shares.
@@ -388,7 +252,7 @@ impl Module {
     }
 
     /// Waits until a command's entry is durable.
-    fn settle(&self, done: wire::frame::CommandDone) -> Result<wire::frame::CommandDone, Refused> {
+    pub(crate) fn settle(&self, done: wire::frame::CommandDone) -> Result<wire::frame::CommandDone, Refused> {
         if let Some(index) = done.index {
             self.wait_durable(index)?;
             self.finish_zeroise();
@@ -431,7 +295,7 @@ impl Module {
         self.notify();
     }
 
-    fn abort(&self) {
+    pub(crate) fn abort(&self) {
         let mut inner = self.lock();
         match &mut inner.phase {
             Phase::Uninitialised(proving) => *proving = None,
@@ -440,56 +304,6 @@ impl Module {
             Phase::Recovering(_) | Phase::Zeroised => {}
         }
         inner.one_time = OneTimeKeys::default();
-    }
-
-    /// What anyone on a socket may know.
-    pub fn status(&self) -> ModuleStatus {
-        let inner = self.lock();
-        let instance = match &inner.phase {
-            Phase::Operational(live) => live.status(),
-            _ => None,
-        };
-        ModuleStatus {
-            version: 1,
-            state: inner.state(&self.random),
-            boot: self.boot,
-            module: self.program,
-            memory: self.arena.mode().to_string(),
-            backend: lanes_backend().to_owned(),
-            identity: self.identity_public,
-            instance,
-            shares: match &inner.phase {
-                Phase::Uninitialised(Some(proving)) => Some(proving.progress()),
-                Phase::Sealed(unsealing) => unsealing.progress(),
-                _ => None,
-            },
-            trouble: inner.trouble.clone(),
-            replayed: match &inner.phase {
-                Phase::Recovering(recovering) => recovering.replayed(),
-                _ => None,
-            },
-        }
-    }
-}
-
-impl Live {
-    fn status(&self) -> Option<InstanceStatus> {
-        let known = self.log.state().instance()?;
-        Some(InstanceStatus {
-            instance: known.instance,
-            node: known.node,
-            origin: known.origin.clone(),
-            rehearsal: known.rehearsal,
-            size: self.log.size(),
-            root: self.log.root(),
-            durable: self.log.durable(),
-            officer_epoch: known.officer_epoch,
-            policy: known.policy,
-            ca: known.ca,
-            vkey: self.log.verifier().to_string(),
-            witness: "unwitnessed".to_owned(),
-            epoch: 0,
-        })
     }
 }
 
@@ -539,18 +353,6 @@ pub(crate) fn stored(id: &KeyId, bytes: Vec<u8>) -> StoredRecord {
         id: id.to_string(),
         bytes: bytes.into(),
     }
-}
-
-fn open_batch(connection: &mut Connection) -> Result<&mut Batch, Refused> {
-    connection.batch.as_deref_mut().ok_or_else(no_batch)
-}
-
-fn no_batch() -> Refused {
-    Refused::new(Refusal::BatchOrder, "this connection has no open batch")
-}
-
-fn lanes_backend() -> &'static str {
-    lanes::backend()
 }
 
 pub(crate) fn wrong_state(state: ModuleState) -> Refused {

@@ -10,7 +10,8 @@ use wire::cbor::Cbor;
 use wire::error::{Refusal, Refused};
 use wire::frame::{KeydRequest, KeydResponse, OfficerRequest, OfficerResponse, body_len, to_frame};
 
-use crate::module::{Connection, Module};
+use crate::answer::Connection;
+use crate::module::Module;
 
 /// Connections of keyd's that are served at once.
 pub(crate) const KEYD_THREADS: usize = 8;

@@ -8,7 +8,7 @@ use wire::frame::*;
 use wire::key::Algorithm;
 
 use super::room::*;
-use crate::module::Connection;
+use crate::answer::Connection;
 
 const KEY: [u8; 16] = *b"0123456789abcdef";
 

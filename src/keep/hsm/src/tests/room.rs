@@ -21,7 +21,8 @@ use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyId, KeyState, KeyVers
 use wire::seal;
 use wire::share::Share;
 
-use crate::module::{Connection, Module};
+use crate::answer::Connection;
+use crate::module::Module;
 use crate::random::Random;
 
 pub(super) const ISSUER: [u8; 8] = *b"\x12\x34\0\0\x26\x40\0\0";

@@ -126,6 +126,56 @@ fn the_module_opens_connects_and_executes_nothing_once_it_is_ready() {
     assert!(calls.len() <= 30, "{calls:?}");
 }
 
+/// 8 MiB of lockable memory are an ordinary user's default; the module must not need more, nor any right of root's.
+#[test]
+fn the_module_runs_as_an_ordinary_user_within_8_mib_of_locked_memory() {
+    if !rustix::process::geteuid().is_root() {
+        println!("not root: every other test runs the module as an ordinary user already");
+        return;
+    }
+    let dir = tempfile::Builder::new().prefix("ck").tempdir().unwrap();
+    let places = Places(dir.path().to_owned());
+    fs::set_permissions(&places.0, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let program = places.at("citykeep-hsm");
+    fs::copy(places.hsm_command().get_program(), &program).unwrap();
+    fs::create_dir(places.at("own")).unwrap();
+    std::os::unix::fs::chown(places.at("own"), Some(65534), Some(65534)).unwrap();
+    let as_nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--bounding-set=-all",
+        ]);
+        command
+            .args(["prlimit", "--memlock=8388608:8388608"])
+            .arg(&program);
+        command
+    };
+    must(
+        as_nobody()
+            .args(["identity", "--new"])
+            .arg(places.at("own/identity")),
+    );
+    let mut command = as_nobody();
+    command
+        .arg("run")
+        .arg("--identity")
+        .arg(places.at("own/identity"));
+    command.arg("--keyd-socket").arg(places.at("own/keyd.sock"));
+    command
+        .arg("--officers-socket")
+        .arg(places.at("own/officers.sock"));
+    let hsm = Daemon::start(&mut command, &places.at("hsm.err"));
+    let ready = hsm.ready();
+    assert!(ready.ends_with("memory=memfd_secret"), "{ready}");
+    // Root is not the module's user and not in its list: the connection is closed without a word.
+    use std::io::Read;
+    let mut stream = std::os::unix::net::UnixStream::connect(places.at("own/keyd.sock")).unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+}
+
 #[test]
 fn a_second_module_and_a_second_keyd_are_refused() {
     let house = House::new();

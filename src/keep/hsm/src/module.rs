@@ -357,7 +357,7 @@ pub(crate) fn stored(id: &KeyId, bytes: Vec<u8>) -> StoredRecord {
 
 pub(crate) fn wrong_state(state: ModuleState) -> Refused {
     let next = match state {
-        ModuleState::Uninitialised => "run a genesis ceremony first",
+        ModuleState::Uninitialised => "run a genesis ceremony, or start keyd on the instance's log",
         ModuleState::Sealed => "unseal it with the custodians' shares first",
         ModuleState::Recovering => "the officers' floor and keyd's log are still awaited",
         ModuleState::Operational => "it is in service already",

@@ -1,3 +1,8 @@
-//! Under construction.
+//! The `keyceremony` command.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keyceremony::run()
+}

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod ceremony;
+mod cli;
+mod failure;
+mod files;
+mod instance;
+mod keyfile;
+mod keys_file;
+mod link;
+mod logbook;
+mod pki;
+mod prompt;
+mod propose;
+mod rehearse;
+mod script;
+mod secret;
+mod shares;
+mod transcript;
+mod words;
+
+pub use cli::run;

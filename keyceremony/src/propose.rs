@@ -1,0 +1,271 @@
+//! What can be proposed on a command line, and how it becomes an action.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use wire::cbor::Empty;
+use wire::command::{Action, CardRef, ComponentSpec, ImportKey, Limits, ResetBudget, SetDigest, SetKeyState};
+use wire::key::{
+    Algorithm, FactorSource, KeyAttributes, KeyId, KeyState, KeyVersion, LEVELS_MAX, Level, Lineage, Usage,
+};
+
+use crate::failure::Failure;
+use crate::files;
+use crate::words::from_hex;
+
+/// What a command does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Proposal {
+    /// Approve a policy file: keyd may load the file with this SHA-256. 批准策略文件
+    SetPolicy {
+        /// The policy file, as keyd will load it.
+        file: PathBuf,
+    },
+    /// Approve a CA bundle: keyd may load the file with this SHA-256. 批准 CA 证书包
+    SetCa {
+        /// The CA bundle, as keyd will load it.
+        file: PathBuf,
+    },
+    /// Take a key version into use. 启用密钥版本
+    Activate {
+        /// For example transit/purse/tac@01.
+        key: String,
+    },
+    /// Stop a key version for the time being. 暂停密钥版本
+    Suspend {
+        /// For example transit/purse/tac@01.
+        key: String,
+    },
+    /// Retire a key version: it verifies old transactions and nothing else. 密钥版本仅供验证
+    VerifyOnly {
+        /// For example transit/purse/tac@01.
+        key: String,
+    },
+    /// Let the failure budget of a key version, a card, or both start again. 恢复失败次数预算
+    ResetBudget {
+        /// A key version, for example transit/purse/tac@01.
+        #[arg(long)]
+        key: Option<String>,
+        /// A card: WALL/ISSUER/CARD, the last two 16 hex digits each.
+        #[arg(long)]
+        card: Option<String>,
+    },
+    /// Set the failure budgets; the module takes this in a rehearsal instance only. 更改失败次数上限(仅演练)
+    SetLimits {
+        /// Wrong pairs per card.
+        #[arg(long)]
+        card: u64,
+        /// Wrong pairs per key version.
+        #[arg(long)]
+        version: u64,
+    },
+    /// Import a key version from components. 由分量导入密钥
+    Import {
+        /// JSON file: lineage, version, algorithm, level, levels, kcv, and each custodian's line from `commit`.
+        spec: PathBuf,
+    },
+    /// DANGER: wipe every key from the module until it is restarted and unsealed. 危险:清除模块中的全部密钥
+    Zeroise,
+}
+
+impl Proposal {
+    pub(crate) fn action(&self) -> Result<Action, Failure> {
+        Ok(match self {
+            Self::SetPolicy { file } => Action::SetPolicy(digest(file, "the policy")?),
+            Self::SetCa { file } => Action::SetCa(digest(file, "the CA bundle")?),
+            Self::Activate { key } => set_state(key, KeyState::Active)?,
+            Self::Suspend { key } => set_state(key, KeyState::Suspended)?,
+            Self::VerifyOnly { key } => set_state(key, KeyState::VerifyOnly)?,
+            Self::ResetBudget { key, card } => reset(key.as_deref(), card.as_deref())?,
+            Self::SetLimits { card, version } => Action::SetLimits(Limits {
+                card: *card,
+                version: *version,
+            }),
+            Self::Import { spec } => Action::ImportKey(import(spec)?),
+            Self::Zeroise => Action::Zeroise(Empty {}),
+        })
+    }
+}
+
+fn digest(file: &Path, what: &str) -> Result<SetDigest, Failure> {
+    let digest = Sha256::digest(files::read(file, what)?).into();
+    Ok(SetDigest { digest })
+}
+
+fn set_state(key: &str, state: KeyState) -> Result<Action, Failure> {
+    let key = key_id(key)?;
+    Ok(Action::SetKeyState(SetKeyState { key, state }))
+}
+
+/// Reads a key version's name.
+pub(crate) fn key_id(text: &str) -> Result<KeyId, Failure> {
+    KeyId::parse(text).ok_or_else(|| {
+        Failure::new(
+            format!("“{text}”不是密钥版本名;例如 transit/purse/tac@01。"),
+            format!("'{text}' is no key version; write it like transit/purse/tac@01"),
+        )
+    })
+}
+
+fn reset(key: Option<&str>, card: Option<&str>) -> Result<Action, Failure> {
+    if key.is_none() && card.is_none() {
+        return Err(Failure::new(
+            "请用 --key 或 --card 指明恢复谁的预算。",
+            "nothing is named whose budget would start again; give --key, --card or both",
+        ));
+    }
+    Ok(Action::ResetBudget(ResetBudget {
+        key: key.map(key_id).transpose()?,
+        card: card.map(card_ref).transpose()?,
+    }))
+}
+
+fn card_ref(text: &str) -> Result<CardRef, Failure> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let card = match parts.as_slice() {
+        [wall, issuer, card] => from_hex(issuer)
+            .zip(from_hex(card))
+            .map(|(issuer, card)| CardRef {
+                wall: (*wall).to_owned(),
+                issuer,
+                card,
+            }),
+        _ => None,
+    };
+    card.ok_or_else(|| {
+        Failure::new(
+            format!("“{text}”不是卡;写法为 应用/发卡方/卡号后16位。"),
+            format!("'{text}' is no card; write WALL/ISSUER/CARD with 16 hex digits for the last two"),
+        )
+    })
+}
+
+/// What a custodian says of his component before anybody approves: one line of an import's specification.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Commitment {
+    pub(crate) custodian: String,
+    pub(crate) kcv: String,
+    pub(crate) commitment: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportSpec {
+    lineage: String,
+    version: String,
+    algorithm: String,
+    level: String,
+    levels: Vec<String>,
+    kcv: String,
+    components: Vec<Commitment>,
+}
+
+fn import(path: &Path) -> Result<ImportKey, Failure> {
+    let text = files::read_text(path, "the import")?;
+    parse_import(&text).map_err(|why| {
+        let path = path.display();
+        Failure::new(
+            format!("导入文件 {path} 有误;请按英文说明改正。"),
+            format!("{path}: {why}; correct the file"),
+        )
+    })
+}
+
+fn parse_import(text: &str) -> Result<ImportKey, String> {
+    let spec: ImportSpec = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let no = |field: &str, value: &str| format!("{field}: '{value}' is not possible");
+    if !(1..=LEVELS_MAX).contains(&spec.levels.len()) {
+        return Err(format!(
+            "levels: {} of them, where 1 to {LEVELS_MAX} are possible",
+            spec.levels.len()
+        ));
+    }
+    let level = |text: &String| match text.as_str() {
+        "issuer_id" => Ok(FactorSource::ISSUER_ID),
+        "asn_right8" => Ok(FactorSource::ASN_RIGHT8),
+        hex => from_hex(hex)
+            .map(FactorSource::Literal)
+            .ok_or_else(|| no("levels", hex)),
+    };
+    let component = |(at, part): (usize, &Commitment)| {
+        let place = format!("components[{at}]");
+        Ok::<_, String>(ComponentSpec {
+            custodian: part.custodian.clone(),
+            kcv: from_hex(&part.kcv).ok_or_else(|| no(&format!("{place}.kcv"), &part.kcv))?,
+            commitment: from_hex(&part.commitment)
+                .ok_or_else(|| no(&format!("{place}.commitment"), &part.commitment))?,
+        })
+    };
+    let components = spec.components.iter().enumerate().map(component);
+    Ok(ImportKey {
+        attributes: KeyAttributes {
+            lineage: Lineage::parse(&spec.lineage).ok_or_else(|| no("lineage", &spec.lineage))?,
+            version: KeyVersion::parse(&spec.version).ok_or_else(|| no("version", &spec.version))?,
+            algorithm: Algorithm::from_name(&spec.algorithm)
+                .ok_or_else(|| no("algorithm", &spec.algorithm))?,
+            level: Level::from_name(&spec.level).ok_or_else(|| no("level", &spec.level))?,
+            levels: spec.levels.iter().map(level).collect::<Result<_, _>>()?,
+            usage: vec![Usage::VerifyTac],
+            kcv: from_hex(&spec.kcv).ok_or_else(|| no("kcv", &spec.kcv))?,
+        },
+        components: components.collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMPORT: &str = r#"{"lineage":"transit/purse/tac","version":"02","algorithm":"sm4","level":"city",
+        "levels":["0102030405060708","asn_right8"],"kcv":"58A90D","components":[
+        {"custodian":"zhou","kcv":"2A4824","commitment":"0000000000000000000000000000000000000000000000000000000000000001"},
+        {"custodian":"wu","kcv":"AD5B4C","commitment":"0000000000000000000000000000000000000000000000000000000000000002"}]}"#;
+
+    #[test]
+    fn an_import_is_read_closed() {
+        let import = parse_import(IMPORT).unwrap();
+        assert_eq!(import.attributes.id().to_string(), "transit/purse/tac@02");
+        assert_eq!(
+            import.attributes.levels,
+            [
+                FactorSource::Literal([1, 2, 3, 4, 5, 6, 7, 8]),
+                FactorSource::ASN_RIGHT8
+            ]
+        );
+        assert_eq!(import.components[1].custodian, "wu");
+        for (from, to, named) in [
+            ("\"level\"", "\"floor\"", "floor"),
+            ("\"sm4\"", "\"aes\"", "algorithm"),
+            ("0102030405060708", "01020304050607", "levels"),
+            ("AD5B4C", "AD5B", "components[1].kcv"),
+            ("0001\"", "001\"", "components[0].commitment"),
+            ("tac\"", "tac/x\"", "lineage"),
+        ] {
+            let error = parse_import(&IMPORT.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(named), "{from}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_on_the_command_line() {
+        assert!(key_id("transit/purse/tac@01").is_ok());
+        assert!(
+            key_id("transit/purse/tac")
+                .unwrap_err()
+                .to_string()
+                .contains("tac@01")
+        );
+        let card = card_ref("transit/2660FFFFFFFFFFFF/3101000000000001").unwrap();
+        assert_eq!(
+            (card.wall.as_str(), card.issuer[0], card.card[7]),
+            ("transit", 0x26, 1)
+        );
+        for bad in ["transit/26/31", "transit/2660FFFFFFFFFFFF", "a/b/c/d"] {
+            assert!(card_ref(bad).is_err(), "{bad}");
+        }
+        assert!(reset(None, None).is_err());
+    }
+}

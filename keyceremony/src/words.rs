@@ -1,0 +1,258 @@
+//! Words for people: fingerprints to compare by voice, what a command does in every detail, the module's refusals in
+//! Chinese.
+
+use sha2::{Digest as _, Sha256};
+use wire::command::{Action, Command, PublicKey, Quorum};
+use wire::error::Refusal;
+use wire::key::{FactorSource, KeyAttributes};
+use wire::purse::to_hex;
+
+/// Bytes of a fingerprint: 128 bits, nobody finds a second key for them.
+const FINGERPRINT_LEN: usize = 16;
+
+/// The start of SHA-256 in groups of four digits, to be read aloud.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    let digits = to_hex(digest.split_at(FINGERPRINT_LEN).0);
+    let groups = digits.as_bytes().chunks(4).map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(" ")
+}
+
+/// Reads exactly `N` bytes of hex, either case.
+pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    hex_bytes(text)?.try_into().ok()
+}
+
+/// Reads hex of any length, either case.
+pub(crate) fn hex_bytes(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Everything that an officer should know before he signs, made from the command that he signs: one line each.
+pub(crate) fn command(command: &Command, bytes: &[u8]) -> Vec<String> {
+    let (zh, en) = command.action.in_words();
+    let mut lines = vec![format!("  {zh}"), format!("  {en}")];
+    lines.extend(details(&command.action));
+    lines.push(format!("  编号 id          {}", to_hex(&command.id)));
+    lines.push(format!("  实例 instance    {}", to_hex(&command.instance)));
+    lines.push(format!("  安全官组 officers epoch {}", command.officer_epoch));
+    lines.push(format!(
+        "  窗口 window      log entries {} to {}",
+        command.not_before, command.not_after
+    ));
+    lines.push(format!("  提出人 proposer  {}", command.proposer));
+    lines.push(format!("  指纹 fingerprint {}", fingerprint(bytes)));
+    lines
+}
+
+/// What the one sentence of an action leaves out.
+fn details(action: &Action) -> Vec<String> {
+    match action {
+        Action::Genesis(genesis) => {
+            let mut lines = vec![
+                format!("  节点 node        {}", to_hex(&genesis.node)),
+                format!("  模块身份 module  {}", fingerprint(&genesis.identity)),
+                format!("  策略 policy      SHA-256 {}", to_hex(&genesis.policy)),
+                format!("  CA 证书 CA       SHA-256 {}", to_hex(&genesis.ca)),
+            ];
+            lines.extend(members("安全官 officer", &genesis.officers));
+            lines.extend(members("保管人 custodian", &genesis.custodians));
+            lines
+        }
+        Action::SetOfficers(officers) => members("安全官 officer", officers),
+        Action::GenerateKey(key) => vec![attributes(key)],
+        Action::ImportKey(import) => {
+            let components = import.components.iter().map(|part| {
+                let kcv = to_hex(&part.kcv);
+                format!("  分量 component   {} 校验值 KCV {kcv}", part.custodian)
+            });
+            std::iter::once(attributes(&import.attributes))
+                .chain(components)
+                .collect()
+        }
+        Action::Floor(floor) => vec![format!("  模块启动 boot    {}", to_hex(&floor.boot))],
+        Action::SetKeyState(_)
+        | Action::SetPolicy(_)
+        | Action::SetCa(_)
+        | Action::ResetBudget(_)
+        | Action::SetLimits(_)
+        | Action::Zeroise(_) => Vec::new(),
+    }
+}
+
+fn members(what: &str, set: &Quorum) -> Vec<String> {
+    let line = |name: &str, key: &PublicKey| format!("  {what} {name}: {}", fingerprint(key));
+    set.members
+        .iter()
+        .map(|member| line(&member.name, &member.key))
+        .collect()
+}
+
+fn attributes(key: &KeyAttributes) -> String {
+    let steps = key.levels.iter().map(|level| match level {
+        FactorSource::IssuerId(_) => "issuer_id".to_owned(),
+        FactorSource::AsnRight8(_) => "asn_right8".to_owned(),
+        FactorSource::Literal(bytes) => to_hex(bytes),
+    });
+    let steps = steps.collect::<Vec<_>>().join(" → ");
+    let usage = key
+        .usage
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "  密钥 key         level {}, derived {steps}, for {usage}",
+        key.level
+    )
+}
+
+/// The module's refusal in Chinese. Its own sentence, in English, names persons and keys.
+pub(crate) fn refusal(code: Refusal) -> &'static str {
+    use Refusal as R;
+    match code {
+        R::BadFrame => "通信格式不符;请使用同一版本的程序。",
+        R::WrongState => "模块当前状态不允许此操作;请先查看状态。",
+        R::TooLarge => "请求过长;请使用同一版本的程序。",
+        R::Busy => "模块正忙;请稍后再试。",
+        R::Fault => "模块自检失败;请重启模块,再次失败则检查机器。",
+        R::Attached => "已有另一个 keyd 连接此模块;请先停止它。",
+        R::NotDurable => "操作已完成,但日志尚未落盘;请检查 keyd。",
+        R::UnknownTicket | R::BatchOrder | R::BatchGroups => "请求顺序不对;请重新开始。",
+        R::NoSuchKey => "没有这个密钥版本;请核对密钥名称。",
+        R::KeyState => "密钥当前状态不允许此操作。",
+        R::KeyExists => "该密钥版本已存在;版本号不会重复使用。",
+        R::KeyReused => "相同的密钥已用于其他名称;每个用途须用自己的密钥。",
+        R::WeakKey => "密钥强度不足;请另行生成。",
+        R::KeyKcv => "合成密钥的校验值与命令不符;请重新提出命令。",
+        R::KeyAttributes => "密钥属性不允许;请核对级数和用途。",
+        R::BadCommand => "命令格式不对;请重新提出。",
+        R::WrongInstance => "命令属于另一个实例;请核对实例和模块。",
+        R::OfficerEpoch => "安全官组已变更;请重新提出命令。",
+        R::UnknownOfficer => "签名人不在安全官组中。",
+        R::BadSignature => "签名与命令不符;请重新签名。",
+        R::SignedTwice => "同一安全官签了两次;须由不同的人批准。",
+        R::QuorumMissing => "批准人数不足,或缺少提出人的签名。",
+        R::CommandUsed => "该命令已执行过;请提出新的命令。",
+        R::CommandWindow => "日志已超出命令的窗口;请重新提出命令。",
+        R::CommandKind => "此处不接受这种命令。",
+        R::Limits => "只有演练实例可以更改失败次数上限。",
+        R::BadSet => "人员组不符合规定(至少两人,姓名和密钥不得重复)。",
+        R::BoxDamaged => "密封数据打不开;请重新获取模块的一次性密钥后重试。",
+        R::ShareForeign => "份额不属于这一组;请带来本组的份额。",
+        R::ShareDamaged => "份额已损坏;请换一位保管人,或核对纸质份额。",
+        R::ShareTwice => "该份额已提交;需要另一位保管人。",
+        R::ShareSet => "这些份额不能恢复该证书的根密钥;请核对证书。",
+        R::ShareUnproved => "尚有份额未验证;每位保管人都须验证自己的份额。",
+        R::ComponentCommitment => "分量与批准前的承诺不一致;请核对分量。",
+        R::ComponentKcv => "分量的校验值不对;请该保管人重新读取。",
+        R::ComponentForeign => "没有等待此分量的导入;请先提交导入命令。",
+        R::ComponentTwice => "该分量已提交。",
+        R::LogForged => "日志与模块签署的日志头不符;请停止操作并通知审计员。",
+        R::BelowFloor => "日志低于安全官认可的日志头;请带来较新的日志。",
+        R::FloorStale => "日志头认可书属于模块的另一次启动;请重新签署。",
+        R::RecordDamaged => "密钥记录已损坏;请从快照恢复。",
+        R::RecordOld => "密钥记录比日志旧;请从快照恢复。",
+        R::RecordMissing => "缺少日志中的密钥记录;请从快照恢复。",
+        R::AckForged => "keyd 的确认与模块不符;请停止操作并通知审计员。",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::command::{Floor, Member};
+
+    fn set(names: &[&str]) -> Quorum {
+        let member = |(at, name): (u8, &&str)| Member {
+            name: (*name).to_owned(),
+            key: [at; 33],
+        };
+        Quorum {
+            threshold: 2,
+            members: (2..).zip(names).map(member).collect(),
+        }
+    }
+
+    fn shown(action: Action) -> String {
+        let made = Command {
+            version: 1,
+            suite: 1,
+            instance: [0xab; 16],
+            officer_epoch: 4,
+            id: [0xcd; 16],
+            not_before: 17,
+            not_after: 4711,
+            proposed_at: 0,
+            proposer: "li".into(),
+            action,
+        };
+        use wire::cbor::Cbor;
+        command(&made, &made.to_cbor()).join("\n")
+    }
+
+    #[test]
+    fn what_is_signed_is_shown_whole() {
+        let text = shown(Action::Floor(Floor {
+            boot: [0xee; 16],
+            size: 12,
+            root: [0x5a; 32],
+        }));
+        let parts = [
+            "12 条",
+            "12 entries",
+            "5A5A5A5A",
+            "EEEEEEEE",
+            "ABABABAB",
+            "CDCDCDCD",
+            "entries 17 to 4711",
+            "proposer  li",
+            "epoch 4",
+            "fingerprint",
+        ];
+        for part in parts {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_new_officer_set_shows_every_key() {
+        let text = shown(Action::SetOfficers(set(&["li", "wang", "zhao"])));
+        for (at, name) in (2..).zip(["li", "wang", "zhao"]) {
+            assert!(
+                text.contains(&format!("{name}: {}", fingerprint(&[at; 33]))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_chinese_words() {
+        for code in Refusal::ALL {
+            let words = refusal(*code);
+            assert!(
+                words.ends_with('。') && words.chars().count() > 5,
+                "{code}: {words}"
+            );
+        }
+    }
+
+    #[test]
+    fn fingerprints_and_hex() {
+        assert_eq!(fingerprint(b"abc"), "BA78 16BF 8F01 CFEA 4141 40DE 5DAE 2223");
+        assert_eq!(from_hex("0aFF"), Some([0x0a, 0xff]));
+        for bad in ["0", "0g", "+1", "0a0", "é"] {
+            assert_eq!(from_hex::<1>(bad), None, "{bad}");
+        }
+    }
+}

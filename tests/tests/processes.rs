@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::io::Read;
 use std::process::Command;
 use std::time::Duration;
 
@@ -171,7 +172,6 @@ fn the_module_runs_as_an_ordinary_user_within_8_mib_of_locked_memory() {
     let ready = hsm.ready();
     assert!(ready.ends_with("memory=memfd_secret"), "{ready}");
     // Root is not the module's user and not in its list: the connection is closed without a word.
-    use std::io::Read;
     let mut stream = std::os::unix::net::UnixStream::connect(places.at("own/keyd.sock")).unwrap();
     assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
 }

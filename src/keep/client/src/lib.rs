@@ -1,1 +1,15 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod calls;
+mod config;
+mod connection;
+mod error;
+pub mod receipt;
+mod settlement;
+
+pub use calls::Client;
+pub use config::{ClientBuilder, Timeouts};
+pub use error::Error;
+pub use settlement::{Records, Verdicts, Verified};
+pub use translog::note::VerifierKey;

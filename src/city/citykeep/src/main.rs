@@ -1,3 +1,48 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod audit;
+mod cli;
+mod failure;
+mod files;
+mod meter;
+mod receipt;
+mod report;
+mod service;
+mod settle;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{AuditAction, ClearAction, Cli, Command, ReceiptAction};
+use crate::failure::Failure;
+use crate::report::Report;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.command.json();
+    match run(cli.command) {
+        Ok(report) => {
+            report.print(json);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => failure.print(json),
+    }
+}
+
+fn run(command: Command) -> Result<Report, Failure> {
+    match command {
+        Command::Audit {
+            action: AuditAction::Verify(arguments),
+        } => audit::verify(&arguments),
+        Command::Clear {
+            action: ClearAction::Verify(arguments),
+        } => settle::verify(&arguments),
+        Command::Keys(arguments) => service::keys(&arguments),
+        Command::Receipt {
+            action: ReceiptAction::Verify(arguments),
+        } => receipt::verify(&arguments),
+        Command::Status(arguments) => service::status(&arguments),
+    }
+}

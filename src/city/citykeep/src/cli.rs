@@ -1,0 +1,212 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The operator's and auditor's command of the key service. 密钥服务的运行与审计命令。
+///
+/// Exit codes: 0 the result stands; 1 there is no result (refused, broken off, or wrong); 2 nothing was tried (arguments
+/// or files). With --json one JSON object goes to standard output, also for a failure.
+#[derive(Debug, Parser)]
+#[command(name = "citykeep", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Audit a published log, offline. 离线审计日志。
+    Audit {
+        #[command(subcommand)]
+        action: AuditAction,
+    },
+    /// Clearing and settlement. 清分结算。
+    Clear {
+        #[command(subcommand)]
+        action: ClearAction,
+    },
+    /// List the key versions that this client may use. 本客户端可用的密钥版本。
+    Keys(ServiceArguments),
+    /// Receipts, offline. 离线核对回执。
+    Receipt {
+        #[command(subcommand)]
+        action: ReceiptAction,
+    },
+    /// What the service says about itself. 服务状态。
+    Status(ServiceArguments),
+}
+
+impl Command {
+    /// Whether the caller is a program.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Audit {
+                action: AuditAction::Verify(arguments),
+            } => arguments.json,
+            Self::Clear {
+                action: ClearAction::Verify(arguments),
+            } => arguments.json,
+            Self::Receipt {
+                action: ReceiptAction::Verify(arguments),
+            } => arguments.json,
+            Self::Keys(arguments) | Self::Status(arguments) => arguments.json,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditAction {
+    /// Check a published log from its first entry to its newest checkpoint. 从头核验已公布的日志。
+    ///
+    /// Reads the folder that the service publishes (checkpoint, tile/…) and nothing else: every hash of the tree, every
+    /// signature, every entry, and what the entries add up to. The first thing that is wrong is named with its file and entry.
+    #[command(after_help = "Example: citykeep audit verify /var/lib/citykeep/log --vkey vkey")]
+    Verify(AuditVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerify {
+    /// The published log: the folder with `checkpoint` and `tile/`.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// File with the log's vkey line, compared with the ceremony's transcript.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vkey: PathBuf,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClearAction {
+    /// Check every TAC of a settlement day. 核验一天的全部交易。
+    ///
+    /// Sends the day (F1 layout, one transaction a line) to the key service and writes one row `line,verdict` per line:
+    /// ok, bad_tac, unknown_key, malformed, withheld. The service answers with a receipt; the verdicts are written only after
+    /// the receipt was checked against the lines sent and against the signed log. A failure leaves no verdict file: what an
+    /// earlier run left under that name is removed first.
+    #[command(
+        after_help = "Example:\n  citykeep clear verify --day day.txt --url https://localhost:8443 --ca ca.pem \
+        --cert clearing.pem --key clearing.key --vkey vkey --verdicts out.csv --receipt receipt.json"
+    )]
+    Verify(ClearVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClearVerify {
+    /// The day, F1 layout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) day: PathBuf,
+    #[command(flatten)]
+    pub(crate) service: Service,
+    /// File with the log's vkey line, compared with the ceremony's transcript.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vkey: PathBuf,
+    /// Where the verdicts go: `line,verdict` rows.
+    #[arg(long, value_name = "OUT.csv")]
+    pub(crate) verdicts: PathBuf,
+    /// Where the receipt goes. Keep it: it is the proof, and it sets the floor after a restart of the service.
+    #[arg(long, value_name = "OUT.json")]
+    pub(crate) receipt: PathBuf,
+    /// Key that checks the day: applet/key-set/role. The versions stand in the lines.
+    #[arg(long, value_name = "LINEAGE", default_value = "transit/purse/tac")]
+    pub(crate) lineage: String,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where the service is, and who asks.
+#[derive(Debug, Args)]
+pub(crate) struct Service {
+    /// The service, https://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+    /// PEM bundle of the authorities that the service's certificate must come from.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: PathBuf,
+    /// This client's certificate, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: PathBuf,
+    /// Its private key, PKCS#8 PEM, readable by its owner only.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArguments {
+    #[command(flatten)]
+    pub(crate) service: Service,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiptAction {
+    /// Check a receipt without any network. 离线核对回执。
+    ///
+    /// Alone: the log under this vkey has a batch with this root and these counts. With --day and --verdicts: it is the batch
+    /// of exactly these lines with exactly these verdicts.
+    #[command(
+        after_help = "Example:\n  citykeep receipt verify --receipt receipt.json --vkey vkey --day day.txt \
+        --verdicts out.csv"
+    )]
+    Verify(ReceiptVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiptVerify {
+    /// The receipt, as `citykeep clear verify` wrote it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: PathBuf,
+    /// File with the log's vkey line, compared with the ceremony's transcript.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vkey: PathBuf,
+    /// The day that was sent.
+    #[arg(long, value_name = "FILE", requires = "verdicts")]
+    pub(crate) day: Option<PathBuf>,
+    /// The verdicts that came with the receipt.
+    #[arg(long, value_name = "FILE", requires = "day")]
+    pub(crate) verdicts: Option<PathBuf>,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_handbook_parse() {
+        for line in [
+            "citykeep clear verify --day d --url https://localhost:1 --ca a --cert c --key k --vkey v --verdicts o --receipt r",
+            "citykeep clear verify --day d --url u --ca a --cert c --key k --vkey v --verdicts o --receipt r \
+             --lineage transit/purse/tac --json",
+            "citykeep audit verify DIR --vkey v --json",
+            "citykeep receipt verify --receipt r --vkey v",
+            "citykeep receipt verify --receipt r --vkey v --day d --verdicts o",
+            "citykeep status --url u --ca a --cert c --key k",
+            "citykeep keys --url u --ca a --cert c --key k --json",
+        ] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_ok(), "{line}");
+        }
+        for line in [
+            "citykeep receipt verify --receipt r --vkey v --day d",
+            "citykeep clear verify --day d",
+            "citykeep",
+        ] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `citykeep clear verify`
+
+use std::path::Path;
+
+use clearing::{Day, DayResult, Output, verify_day, write_verdicts};
+use serde_json::json;
+
+use crate::cli::ClearVerify;
+use crate::failure::Failure;
+use crate::files;
+use crate::meter::Meter;
+use crate::report::{Report, counts, warnings};
+
+pub(crate) fn verify(arguments: &ClearVerify) -> Result<Report, Failure> {
+    // First of all: whatever happens from here on, nobody finds the verdicts of another run.
+    let (verdicts, receipt) = claim(arguments)?;
+    let lineage = files::lineage(&arguments.lineage)?;
+    let vkey = files::read_vkey(&arguments.vkey)?;
+    let client = files::client(&arguments.service, Some(vkey))?;
+    let day = Day::read(&arguments.day, &lineage).map_err(|error| Failure::untried(error.to_string()))?;
+
+    let mut meter = Meter::new("TAC");
+    let result = files::run(verify_day(&client, &day, |progress| {
+        meter.show(progress.done, progress.total);
+    }))?;
+    drop(meter);
+
+    // The receipt first: verdicts on disk always have their proof beside them.
+    write_receipt(&receipt, &result)?;
+    write_verdicts(&verdicts, result.verdicts.iter())
+        .map_err(|error| Failure::no_result("files", error.to_string()))?;
+    Ok(report(arguments, &result))
+}
+
+fn claim(arguments: &ClearVerify) -> Result<(Output, Output), Failure> {
+    let service = &arguments.service;
+    let inputs: [&Path; 5] = [
+        &arguments.day,
+        &service.ca,
+        &service.cert,
+        &service.key,
+        &arguments.vkey,
+    ];
+    if same_place(&arguments.verdicts, &arguments.receipt) {
+        return Err(Failure::untried(
+            "--verdicts and --receipt name the same file; give each its own",
+        ));
+    }
+    let verdicts =
+        Output::claim(&arguments.verdicts, &inputs).map_err(|error| Failure::untried(error.to_string()))?;
+    let receipt =
+        Output::claim(&arguments.receipt, &inputs).map_err(|error| Failure::untried(error.to_string()))?;
+    Ok((verdicts, receipt))
+}
+
+fn same_place(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
+        (dir.canonicalize().ok(), path.file_name().map(ToOwned::to_owned))
+    };
+    place(one) == place(other)
+}
+
+fn write_receipt(output: &Output, result: &DayResult) -> Result<(), Failure> {
+    let written = output.write(|file| {
+        serde_json::to_writer_pretty(&mut *file, &result.receipt)?;
+        writeln!(file)
+    });
+    written.map_err(|error| Failure::no_result("files", error.to_string()))
+}
+
+fn report(arguments: &ClearVerify, result: &DayResult) -> Report {
+    let receipt = &result.receipt;
+    let (seconds, rate) = (result.elapsed.as_secs_f64(), result.rate());
+    let index = receipt.indices.last().copied().unwrap_or_default();
+    let mut lines = vec![format!(
+        "清分核验完成 verified: {} lines, the receipt is good",
+        receipt.records
+    )];
+    lines.extend(counts(receipt));
+    lines.extend(warnings(receipt));
+    lines.push(format!("速率 rate      {rate:.0} TAC/s, {seconds:.3} s"));
+    lines.push(format!("回执 receipt   {}", receipt.batch));
+    lines.push(format!("日志 log       {} entry {index}", receipt.origin));
+    lines.push(format!(
+        "文件 files     {}, {}",
+        arguments.verdicts.display(),
+        arguments.receipt.display()
+    ));
+    Report {
+        lines,
+        json: json!({
+            "ok": true,
+            "records": receipt.records,
+            "counts": receipt.counts,
+            "versions": receipt.versions,
+            "batch": receipt.batch,
+            "client": receipt.client,
+            "instance": receipt.instance,
+            "origin": receipt.origin,
+            "log_index": index,
+            "lineage": receipt.lineage,
+            "root": receipt.root,
+            "seconds": seconds,
+            "tac_per_second": rate,
+            "verdicts": arguments.verdicts,
+            "receipt": arguments.receipt,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Service;
+
+    fn arguments(dir: &Path) -> ClearVerify {
+        let at = |name: &str| dir.join(name);
+        ClearVerify {
+            day: at("day.txt"),
+            service: Service {
+                url: "https://localhost:1".to_owned(),
+                ca: at("ca.pem"),
+                cert: at("c.pem"),
+                key: at("c.key"),
+            },
+            vkey: at("vkey"),
+            verdicts: at("out.csv"),
+            receipt: at("out.json"),
+            lineage: "transit/purse/tac".to_owned(),
+            json: false,
+        }
+    }
+
+    #[test]
+    fn a_run_that_cannot_start_leaves_no_old_verdicts() {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = arguments(dir.path());
+        std::fs::write(&arguments.verdicts, "line,verdict\n1,ok\n").unwrap();
+        std::fs::write(&arguments.receipt, "{}").unwrap();
+        assert!(verify(&arguments).is_err());
+        assert!(!arguments.verdicts.exists() && !arguments.receipt.exists());
+    }
+
+    #[test]
+    fn an_output_that_is_an_input_or_the_other_output_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = arguments(dir.path());
+        std::fs::write(&one.day, "a day").unwrap();
+        one.verdicts.clone_from(&one.day);
+        assert!(claim(&one).is_err());
+        assert_eq!(std::fs::read_to_string(&one.day).unwrap(), "a day");
+        let mut other = arguments(dir.path());
+        other.receipt = dir.path().join(".").join("out.csv");
+        assert!(claim(&other).is_err());
+    }
+}

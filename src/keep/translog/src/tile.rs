@@ -168,3 +168,63 @@ pub fn decode_bundle(bytes: &[u8], width: u64) -> Option<Vec<&[u8]>> {
     }
     (rest.is_empty() && entries.len() as u64 == width).then_some(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tile_paths() {
+        let path = |level, index, width| {
+            let tile = Tile { level, index, width };
+            let text = tile.to_string();
+            assert_eq!(Tile::parse(&text), Some(tile), "{text}");
+            text
+        };
+        assert_eq!(path(Some(0), 0, 256), "tile/0/000");
+        assert_eq!(path(Some(0), 1000, 256), "tile/0/x001/000");
+        assert_eq!(path(Some(63), 1_234_067, 255), "tile/63/x001/x234/067.p/255");
+        assert_eq!(path(None, 5, 1), "tile/entries/005.p/1");
+        for bad in [
+            "tile/0/0",
+            "tile/00/000",
+            "tile/64/000",
+            "tile/+1/000",
+            "tile/0/x000/000",
+            "tile/0/000.p/0",
+            "tile/0/000.p/256",
+            "tile/0/000.p/01",
+            "tile/0/000/",
+            "/tile/0/000",
+            "tile/0/001/000",
+            "tile/0/x001",
+            "tile/0/../000",
+            "tile/data/000",
+            "tile/0/000.p/",
+            "tile/0",
+            "checkpoint",
+            "tile/0/+00",
+            "",
+            "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
+        ] {
+            assert_eq!(Tile::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tree_of_seventy_thousand_has_these_tiles() {
+        let width = |level, index| Tile::of_tree(level, index, 70_000).map(|tile| tile.width);
+        assert_eq!(
+            [width(0, 272), width(0, 273), width(0, 274)],
+            [Some(256), Some(112), None]
+        );
+        assert_eq!(
+            [width(1, 0), width(1, 1), width(1, 2)],
+            [Some(256), Some(17), None]
+        );
+        assert_eq!([width(2, 0), width(2, 1), width(3, 0)], [Some(1), None, None]);
+        assert_eq!((hashes_at(7, u64::MAX), hashes_at(8, u64::MAX)), (255, 0));
+        let tile = Tile::bundle(273, 70_000).unwrap();
+        assert!(tile.belongs(70_000) && !tile.belongs(70_001) && !tile.belongs(69_999));
+    }
+}

@@ -280,8 +280,8 @@ mod tests {
             "another boot",
             &forged(&maker, |entries| entries[12].clone_from(&other.entries[12])),
         );
-        let edits: [(&str, fn(&mut Entry)); 6] = [
-            ("seq", |entry| entry.seq = 8),
+        let edits = [
+            ("seq", (|entry| entry.seq = 8) as fn(&mut Entry)),
             ("epoch", |entry| entry.epoch = 1),
             ("another module", |entry| entry.node = [0; 16]),
             ("clock", |entry| entry.mono_ns = 0),

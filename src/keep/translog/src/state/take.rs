@@ -10,6 +10,10 @@ use crate::note::is_key_name;
 
 impl LogState {
     pub(super) fn take(&mut self, entry: &Entry) -> Result<(), ReplayError> {
+        ensure(
+            self.instance.is_some() || matches!(entry.event, Event::Genesis(_)),
+            "the first entry of a log is its genesis",
+        )?;
         let starts = matches!(entry.event, Event::Genesis(_) | Event::Boot(_));
         if starts {
             ensure(
@@ -41,7 +45,7 @@ impl LogState {
             _ => {}
         }
         let Some(instance) = &self.instance else {
-            return bad("the first entry of a log is its genesis");
+            return bad("there is no instance yet");
         };
         ensure(instance.node == entry.node, "the entry is of another module")?;
         ensure(

@@ -106,6 +106,13 @@ impl Daemon {
             .unwrap_or_else(|| panic!("not ready: {}", self.said()))
     }
 
+    /// Where a ready keyd answers: its certificate is for the name, not for the address.
+    pub fn url(&self) -> String {
+        self.ready()
+            .trim_start_matches("ready ")
+            .replace("127.0.0.1", "localhost")
+    }
+
     /// The same, if it comes in time.
     pub fn try_ready(&self, patience: Duration) -> Option<String> {
         loop {
@@ -345,7 +352,7 @@ impl House {
         let keyd = places.start_keyd();
         let said = places.rehearse(keys);
         assert!(said.ok, "{}\n{}\nkeyd: {}", said.out, said.err, keyd.said());
-        let url = keyd.ready().trim_start_matches("ready ").to_owned();
+        let url = keyd.url();
         Self { dir, hsm, keyd, url }
     }
 
@@ -369,8 +376,7 @@ impl House {
         self.keyd = places.start_keyd();
         let said = places.rehearse(&fixture("keys.json"));
         assert!(said.ok, "{}\n{}\nkeyd: {}", said.out, said.err, self.keyd.said());
-        let ready = self.keyd.ready();
-        ready.trim_start_matches("ready ").clone_into(&mut self.url);
+        self.url = self.keyd.url();
     }
 
     /// Waits until the published log has at least this many entries.

@@ -264,7 +264,7 @@ fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
         let _ = fs::remove_file(&receipt);
         if round % 2 == 0 {
             house.keyd = places.start_keyd();
-            house.url = house.keyd.ready().trim_start_matches("ready ").to_owned();
+            house.url = house.keyd.url();
             assert_eq!(
                 status(&places.at("run/keyd.sock")).state,
                 ModuleState::Operational
@@ -330,7 +330,7 @@ fn kill_9_around_key_creation_leaves_whole_keys_or_none() {
         said.err,
         keyd.said()
     );
-    let url = keyd.ready().trim_start_matches("ready ").to_owned();
+    let url = keyd.url();
     must(&mut places.clear(&url, &fixture("day.txt")));
     let expected = fs::read_to_string(fixture("expected.csv")).unwrap();
     assert_eq!(

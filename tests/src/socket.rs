@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use translog::fs::LogDir;
 use translog::tree::{Frontier, leaf_hash};
 use wire::cbor::{Bytes, Empty};
 use wire::error::{Refusal, Refused};
@@ -133,16 +134,26 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts with what is on disk.
-    pub fn start(path: &Path, disk: Disk) -> Self {
+    /// Starts with what is on disk. Entries that continue the log under `state` are published there, where the officers
+    /// look for it.
+    pub fn start(path: &Path, disk: Disk, state: &Path) -> Self {
         let (disk, stop) = (Arc::new(Mutex::new(disk)), Arc::new(AtomicBool::new(false)));
         let (shared, stopped, path) = (Arc::clone(&disk), Arc::clone(&stop), path.to_owned());
+        let mut log = LogDir::open(&state.join("log"), &state.join("wal")).unwrap();
         let thread = std::thread::spawn(move || {
             let mut socket = KeydSocket::connect(&path);
             while !stopped.load(Ordering::SeqCst) {
                 let (durable, root) = shared.lock().unwrap().head();
                 match socket.try_ask(&KeydRequest::Collect(Collect { durable, root })) {
-                    Some(KeydResponse::Collected(collected)) => shared.lock().unwrap().take(collected),
+                    Some(KeydResponse::Collected(collected)) => {
+                        let entries: Vec<Vec<u8>> =
+                            collected.entries.iter().map(|entry| entry.0.clone()).collect();
+                        if !entries.is_empty() && log.size() == collected.first {
+                            log.append(&entries, &collected.checkpoint).unwrap();
+                            log.publish().unwrap();
+                        }
+                        shared.lock().unwrap().take(collected);
+                    }
                     _ => break,
                 }
                 if status(&path).replayed == Some(0) {

@@ -49,16 +49,14 @@ fn stage() -> Stage {
     first_keys(&places.at("first.json"));
     let mut hsm = places.start_hsm(&[]);
     let socket = places.at("run/keyd.sock");
-    let collector = Collector::start(&socket, Disk::default());
+    let collector = Collector::start(&socket, Disk::default(), &places.0);
     let said = places.rehearse(&places.at("first.json"));
     assert!(said.ok, "{}{}", said.out, said.err);
     let early = collector.stop();
-    let collector = Collector::start(&socket, early.clone());
     hsm.kill();
-    let _ = collector.stop();
     // A restart, and the rest of the keys.
     let mut hsm = places.start_hsm(&[]);
-    let collector = Collector::start(&socket, early.clone());
+    let collector = Collector::start(&socket, early.clone(), &places.0);
     let said = places.rehearse(&fixture("keys.json"));
     assert!(said.ok, "{}{}", said.out, said.err);
     let now = collector.stop();
@@ -75,7 +73,7 @@ fn stage() -> Stage {
 /// A restarted module whose keyd offers `disk`. The officers' tool takes its floor from the newest transcript.
 fn restart(stage: &Stage, disk: &Disk) -> (Daemon, bool, String) {
     let hsm = stage.places.start_hsm(&[]);
-    let collector = Collector::start(&stage.places.at("run/keyd.sock"), disk.clone());
+    let collector = Collector::start(&stage.places.at("run/keyd.sock"), disk.clone(), &stage.places.0);
     let said = stage.places.rehearse(&fixture("keys.json"));
     let _ = collector.stop();
     (hsm, said.ok, said.err)

@@ -216,7 +216,7 @@ fn in_the_log(desk: &mut Desk) {
     for (code, least) in [
         ("bad-json", 4),
         ("no-such-key", 3),
-        ("not-permitted", 2),
+        ("policy-not-granted", 2),
         ("bad-batch", 3),
         ("not-found", 1),
         ("media-type", 1),

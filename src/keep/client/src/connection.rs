@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::Timeouts;
 use crate::error::{Error, chain};
+use crate::patient::Patient;
 
 /// Attempts to connect, with a wait of 50 ms, 200 ms, 800 ms between them.
 const ATTEMPTS: u32 = 4;
@@ -116,7 +117,10 @@ impl Link {
         let again = |error: std::io::Error| Attempt::Again(error.to_string());
         let tcp = TcpStream::connect(address).await.map_err(again)?;
         tcp.set_nodelay(true).map_err(again)?;
-        let tls = self.tls.connect(self.endpoint.server.clone(), tcp).await;
+        let tls = self
+            .tls
+            .connect(self.endpoint.server.clone(), Patient::new(tcp))
+            .await;
         let stream = tls.map_err(|error| {
             // A certificate that does not verify will not verify in a second either.
             if error.kind() == std::io::ErrorKind::InvalidData {

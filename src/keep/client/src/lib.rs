@@ -5,6 +5,7 @@ mod calls;
 mod config;
 mod connection;
 mod error;
+mod patient;
 pub mod receipt;
 mod settlement;
 

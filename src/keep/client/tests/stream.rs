@@ -50,6 +50,8 @@ mod tests {
         /// The same after the first frame.
         CutEarly,
         ProblemAtOnce,
+        /// Refuses when it has read the header, as a service does that has no such key, with records under way.
+        ProblemAfterHeader,
         ProblemAtEnd,
         /// A problem line, then the connection breaks, as a server that gives up does.
         ProblemThenBreak,
@@ -116,13 +118,18 @@ mod tests {
             .next()
             .unwrap();
         let length: usize = length.parse().unwrap();
-        if matches!(twist, Twist::ProblemAtOnce) {
+        if matches!(twist, Twist::ProblemAtOnce | Twist::ProblemAfterHeader) {
+            if matches!(twist, Twist::ProblemAfterHeader) {
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+                stream.read_exact(&mut [0; 100]).await?;
+            }
             let body = serde_json::to_string(&problem()).unwrap();
             let answer = format!(
                 "HTTP/1.1 503 Busy\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             );
-            return stream.write_all(answer.as_bytes()).await;
+            stream.write_all(answer.as_bytes()).await?;
+            return stream.flush().await;
         }
         if matches!(twist, Twist::Silent) {
             tokio::time::sleep(Duration::from_mins(1)).await;
@@ -313,8 +320,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_refusal_is_a_refusal_wherever_it_comes() {
-        for twist in [Twist::ProblemAtOnce, Twist::ProblemAtEnd, Twist::ProblemThenBreak] {
-            let result = send(twist, 20_000).await;
+        for twist in [
+            Twist::ProblemAtOnce,
+            Twist::ProblemAfterHeader,
+            Twist::ProblemAtEnd,
+            Twist::ProblemThenBreak,
+        ] {
+            let result = send(twist, 200_000).await;
             assert!(
                 matches!(&result, Err(Error::Refused(found)) if **found == problem()),
                 "{result:?}"

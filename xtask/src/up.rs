@@ -1,6 +1,7 @@
 //! A settlement day through the whole house.
 
 use std::fs;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -344,14 +345,19 @@ fn rehearse(places: &Places, material: &Material) -> Result<(Value, String)> {
         .arg(places.at("pki/ca.pem"))
         .arg("--json")
         .arg(&summary);
-    let status = command
+    let spawned = command
         .stdin(Stdio::null())
-        .stdout(Stdio::inherit())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let done = status
-        .and_then(std::process::Child::wait_with_output)
-        .context("keyceremony cannot be started")?;
+    let mut child = spawned.context("keyceremony cannot be started")?;
+    if let Some(stdout) = child.stdout.take() {
+        let lines = std::io::BufReader::new(stdout).lines().map_while(Result::ok);
+        lines
+            .filter(|line| is_shown(line))
+            .for_each(|line| println!("      {}", line.trim_end()));
+    }
+    let done = child.wait_with_output()?;
     if !done.status.success() {
         bail!("{}", sentence(&done.stderr));
     }
@@ -526,6 +532,11 @@ fn stay_up() -> Result<()> {
         .build()?;
     runtime.block_on(tokio::signal::ctrl_c())?;
     Ok(())
+}
+
+/// The ceremony's steps and what came of each; what was signed word by word is in the transcript.
+fn is_shown(line: &str) -> bool {
+    line.starts_with('[') || (line.starts_with("    ") && !line.contains("vkey"))
 }
 
 /// Runs a program to its end and gives its stdout; a failure gives its own sentence.

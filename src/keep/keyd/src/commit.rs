@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use wire::error::Refusal;
 use wire::frame::{Collect, Collected, KeydRequest, KeydResponse};
 
 pub use self::permit::Permit;
@@ -149,12 +150,7 @@ impl Collector {
     fn run(&mut self) -> Result<(), String> {
         loop {
             let stopping = self.stop.load(Ordering::Acquire);
-            let collected = self.exchange().map_err(|error| match error {
-                ModuleError::Gone(why) => format!("{GONE} ({why})"),
-                ModuleError::Refused(refused) => format!(
-                    "the module does not accept keyd's log: {refused}. Put the newest log and store in place, or ask the officers for a floor at this log"
-                ),
-            })?;
+            let collected = self.exchange().map_err(|error| lost(&error))?;
             if !collected.entries.is_empty() {
                 self.commit(collected)?;
             } else if stopping {
@@ -213,6 +209,21 @@ impl Collector {
 
     fn log_size(&self) -> u64 {
         lock(&self.log).size()
+    }
+}
+
+/// The sentence with which keyd ends when the module no longer takes its log.
+fn lost(error: &ModuleError) -> String {
+    match error {
+        ModuleError::Gone(why) => format!("{GONE} ({why})"),
+        ModuleError::Refused(refused) if matches!(refused.code, Refusal::WrongState | Refusal::Fault) => {
+            format!(
+                "the module serves no more: {refused}. It was wiped or failed a self-test; restart it, unseal, start keyd / 模块已停止服务"
+            )
+        }
+        ModuleError::Refused(refused) => format!(
+            "the module does not accept keyd's log: {refused}. Put the newest log and store in place, or ask the officers for a floor at this log / 模块不接受此日志"
+        ),
     }
 }
 

@@ -31,6 +31,7 @@ use crate::recovery::{Sources, until_operational};
 use crate::routes::App;
 use crate::singles::Singles;
 use crate::store::{SledStore, Store};
+use crate::tasks::Tasks;
 use crate::tls::Tls;
 use crate::upkeep::{Approval, Upkeep};
 
@@ -253,7 +254,7 @@ async fn serve(
         log_dir: parts.config.log_dir.clone(),
         instance: instance.instance,
         origin: instance.origin.clone(),
-        streams: tokio::sync::Mutex::default(),
+        tasks: Tasks::default(),
     });
     let listener = TcpListener::bind(parts.config.listen).await.with_context(|| {
         format!(

@@ -1,6 +1,5 @@
 //! The listener: connections in, one service call per request, an orderly stop.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::answer::{Aborted, Body};
@@ -70,16 +69,13 @@ pub(crate) async fn serve(
 async fn drain(app: &App, mut tasks: JoinSet<()>) {
     let finish = async {
         while tasks.join_next().await.is_some() {}
-        let mut streams = app.streams.lock().await;
-        while streams.join_next().await.is_some() {}
+        app.tasks.finish().await;
     };
     if tokio::time::timeout(app.limits.drain_timeout(), finish)
         .await
         .is_err()
     {
         tracing::warn!("requests were still under way at the end of the drain timeout; they are cut off");
-        tasks.shutdown().await;
-        app.streams.lock().await.shutdown().await;
     }
 }
 
@@ -140,9 +136,14 @@ impl Door {
         let service_phase = Arc::clone(&phase);
         let service = service_fn(move |request: Request<Incoming>| {
             let (app, caller, busy) = (Arc::clone(&app), caller.clone(), service_phase.begin());
+            let (reply, answer) = oneshot::channel();
+            // A task of its own: hanging up right after the request must not keep it out of the log.
+            app.tasks.clone().spawn(async move {
+                let _ = reply.send(handle(&app, &caller, request).await);
+            });
             async move {
-                let response = handle(&app, &caller, request).await.into_response();
-                Ok::<_, Infallible>(response.map(|body| Tracked { body, _busy: busy }))
+                let response = answer.await.map_err(|_| Aborted)?.into_response();
+                Ok::<_, Aborted>(response.map(|body| Tracked { body, _busy: busy }))
             }
         });
         let connection = http1::Builder::new()

@@ -24,6 +24,7 @@ mod routes;
 mod settlement;
 mod singles;
 pub mod store;
+mod tasks;
 pub mod tls;
 mod upkeep;
 mod watched;

@@ -201,7 +201,7 @@ impl Refusal {
         }
     }
 
-    fn module_state() -> Self {
+    pub(crate) fn module_state() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "module-state",

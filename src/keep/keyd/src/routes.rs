@@ -16,7 +16,6 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::answer::Answer;
 use crate::assertions::{Recorder, Who};
@@ -29,6 +28,7 @@ use crate::problem::Refusal;
 use crate::quota::Quotas;
 use crate::receipts::Receipts;
 use crate::singles::Singles;
+use crate::tasks::Tasks;
 use crate::tls::KeyPrefix;
 
 /// Everything that routes work with.
@@ -49,8 +49,8 @@ pub(crate) struct App {
     pub(crate) log_dir: PathBuf,
     pub(crate) instance: [u8; 16],
     pub(crate) origin: String,
-    /// Streams that run on after their answer's head has left.
-    pub(crate) streams: tokio::sync::Mutex<JoinSet<()>>,
+    /// Requests and streams under way; they outlive a connection that breaks.
+    pub(crate) tasks: Tasks,
 }
 
 /// Who asks.

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::reason::Reason;
 pub use self::verifier::KeyPrefix;
-use self::verifier::{ClientVerifier, is_ca, note};
+use self::verifier::{Anchor, ClientVerifier, note};
 pub(crate) use self::verifier::{SEEN, Seen};
 use crate::client_id::{ClientId, TrustDomain};
 use crate::config::TlsConfig;
@@ -134,10 +134,7 @@ fn load(config: &TlsConfig, domain: &TrustDomain) -> Result<Setup, TlsError> {
         })
         .finalize()
         .into();
-    let verifier = Arc::new(ClientVerifier::new(
-        chain_verifier(config, &ca, &crl)?,
-        domain.clone(),
-    ));
+    let verifier = Arc::new(client_verifier(config, &ca, &crl, domain)?);
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| TlsError::Setup(error.to_string()))?
@@ -155,20 +152,19 @@ fn load(config: &TlsConfig, domain: &TrustDomain) -> Result<Setup, TlsError> {
     })
 }
 
-fn chain_verifier(
+fn client_verifier(
     config: &TlsConfig,
     ca: &[u8],
     crl: &[u8],
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    domain: &TrustDomain,
+) -> Result<ClientVerifier, TlsError> {
     let bad_ca = |why: &str| file_error("client CA bundle", &config.client_ca, why);
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut anchors) = (RootCertStore::empty(), Vec::new());
     for anchor in CertificateDer::pem_slice_iter(ca) {
         let anchor = anchor.map_err(|_| bad_ca("is not PEM; give the CA certificates in PEM"))?;
-        if !is_ca(&anchor) {
-            return Err(bad_ca(
-                "holds a certificate that is not a CA's; only CA:TRUE certificates with certificate signing may be there",
-            ));
-        }
+        anchors.push(Anchor::read(&anchor).ok_or_else(|| {
+            bad_ca("holds a certificate that is not a CA's; only CA:TRUE certificates with certificate signing may be there")
+        })?);
         roots
             .add(anchor)
             .map_err(|_| bad_ca("holds a certificate that cannot be read; make the bundle again"))?;
@@ -186,11 +182,12 @@ fn chain_verifier(
         ));
     }
     // Unknown revocation status is a refusal by default; an expired list must be one too.
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .with_crls(crls)
         .enforce_revocation_expiration()
         .build()
-        .map_err(|error| bad_crl(&format!("cannot be used: {error}; make the list again")))
+        .map_err(|error| bad_crl(&format!("cannot be used: {error}; make the list again")))?;
+    Ok(ClientVerifier::new(chain, anchors, domain.clone()))
 }
 
 /// Answers to one server name and to nothing else.

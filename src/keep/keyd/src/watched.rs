@@ -2,6 +2,7 @@
 //! take what it is sent. hyper has one timer for "idle" and "slow head" together, so the second one is here.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -20,6 +21,10 @@ pub(crate) struct Phase {
     ended: AtomicU64,
     expired: AtomicU8,
 }
+
+/// After the last answer a client has this long, and these bytes, to hear of it and stop.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 2 << 20;
 
 const HEADER: u8 = 1;
 const WRITE: u8 = 2;
@@ -67,6 +72,8 @@ pub(crate) struct Watched<S> {
     /// Which head its timer is for.
     head: Option<(u64, Pin<Box<Sleep>>)>,
     write: Option<Pin<Box<Sleep>>>,
+    /// After our last byte: how long, and for how many bytes, the peer may still send.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl<S> Watched<S> {
@@ -78,6 +85,7 @@ impl<S> Watched<S> {
             write_timeout,
             head: None,
             write: None,
+            linger: None,
         }
     }
 
@@ -98,6 +106,27 @@ impl<S> Watched<S> {
             .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(self.expire(WRITE)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Reads and forgets until the peer has closed too. Closing on bytes that are still coming would reset the
+    /// connection, and a client that is refused in the middle of its body would never see why.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((timer, left)) = &mut self.linger else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut scratch = [MaybeUninit::uninit(); 8192];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                Poll::Pending => return timer.as_mut().poll(cx).map(Ok),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && *left > 0 => {
+                    *left = left.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 
@@ -128,7 +157,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.io).poll_write(cx, from);
@@ -143,7 +172,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.io).poll_shutdown(cx);
-        this.watch_write(cx, outcome)
+        if this.linger.is_none() {
+            let outcome = Pin::new(&mut this.io).poll_shutdown(cx);
+            ready!(this.watch_write(cx, outcome))?;
+            this.linger = Some((Box::pin(sleep_until(Instant::now() + LINGER)), LINGER_BYTES));
+        }
+        this.poll_linger(cx)
     }
 }

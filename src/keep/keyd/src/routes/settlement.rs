@@ -2,6 +2,7 @@
 //! problem, after it the stream ends with an error line and is cut off.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -28,6 +29,9 @@ const DEFAULT_LINEAGE: &str = "transit/purse/tac";
 const BATCH_HEADER: HeaderName = HeaderName::from_static("citykeep-batch");
 /// Parts of an answer that may wait for the client before the batch waits too.
 const PARTS_AHEAD: usize = 2;
+
+/// Time for the error line to leave before the body is cut off.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What a body holds, and what becomes of it.
 struct Plan {
@@ -90,11 +94,9 @@ pub(super) async fn verify(
         caller: caller.clone(),
         shape,
         sender,
-        _slot: slot,
+        slot: Some(slot),
     };
-    let mut streams = app.streams.lock().await;
-    while streams.try_join_next().is_some() {}
-    streams.spawn(stream.run(pump, first));
+    app.tasks.spawn(stream.run(pump, first));
     Ok(Answer::provisional(response))
 }
 
@@ -164,7 +166,7 @@ struct Stream {
     caller: Caller,
     shape: Shape,
     sender: Parts,
-    _slot: OwnedSemaphorePermit,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 /// The client takes nothing any more.
@@ -172,7 +174,9 @@ struct Left;
 
 impl Stream {
     async fn run(mut self, pump: Pump, first: Step) {
-        match self.go_on(pump, first).await {
+        let outcome = self.go_on(pump, first).await;
+        drop(self.slot.take());
+        match outcome {
             Ok(Ok(())) => {}
             Ok(Err(stop)) => {
                 if let Stop::Gone(why) = &stop {
@@ -181,6 +185,8 @@ impl Stream {
                 let refusal = stop.into_refusal();
                 let _ = self.app.recorder.deny(refusal.logged, self.caller.who());
                 let _ = self.sender.send_data(self.shape.failure(&refusal)).await;
+                // hyper drops what it has not flushed when a body breaks.
+                tokio::time::sleep(LAST_WORDS).await;
                 self.sender.abort(Aborted);
             }
             Err(Left) => {

@@ -224,18 +224,23 @@ impl Pump {
         Ok((permit, result))
     }
 
+    /// Waits until the module has the acknowledgement too, and takes the result. Asking for it too early would be a
+    /// refusal, and refusals are logged.
     async fn release(&mut self, ticket: u64) -> Result<BatchResult, Stop> {
         for _ in 0..RELEASE_TRIES {
-            match self.link.ask(&KeydRequest::Release(Ticket { ticket })).await {
-                Ok(KeydResponse::Released(result)) => return Ok(result),
-                Err(ModuleError::Refused(refused)) if refused.code == wire::error::Refusal::NotDurable => {
-                    tokio::time::sleep(RELEASE_PAUSE).await;
-                }
-                Ok(_) => return Err(unexpected().into()),
-                Err(error) => return Err(error.into()),
+            let KeydResponse::Status(status) = self.link.ask(&KeydRequest::Status(Empty {})).await? else {
+                return Err(unexpected().into());
+            };
+            let instance = status.instance.ok_or_else(Refusal::module_state)?;
+            if instance.durable > ticket {
+                return match self.link.ask(&KeydRequest::Release(Ticket { ticket })).await? {
+                    KeydResponse::Released(result) => Ok(result),
+                    _ => Err(unexpected().into()),
+                };
             }
+            tokio::time::sleep(RELEASE_PAUSE).await;
         }
-        Err(Stop::Gone("it does not release a durable result".to_owned()))
+        Err(Stop::Gone("it does not take note of a durable entry".to_owned()))
     }
 }
 

@@ -15,6 +15,7 @@ use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::name::Name;
 
 use crate::client_id::{ClientId, NotAClient, TrustDomain};
 use crate::tls::Reason;
@@ -46,12 +47,17 @@ pub(crate) fn note(change: impl FnOnce(&mut Seen)) {
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
+    anchors: Vec<Anchor>,
     domain: TrustDomain,
 }
 
 impl ClientVerifier {
-    pub(crate) fn new(chain: Arc<dyn ClientCertVerifier>, domain: TrustDomain) -> Self {
-        Self { chain, domain }
+    pub(crate) fn new(chain: Arc<dyn ClientCertVerifier>, anchors: Vec<Anchor>, domain: TrustDomain) -> Self {
+        Self {
+            chain,
+            anchors,
+            domain,
+        }
     }
 
     /// Whose certificate it is; or why it is nobody's, with the error that makes the right alert.
@@ -64,6 +70,12 @@ impl ClientVerifier {
         self.chain
             .verify_client_cert(leaf, intermediates, now)
             .map_err(|error| (Reason::of_chain(&error), error))?;
+        if !anchor_permits(&self.anchors, leaf, intermediates) {
+            return Err((
+                Reason::Chain,
+                CertificateError::ApplicationVerificationFailure.into(),
+            ));
+        }
         client_of(leaf, &self.domain).map_err(|reason| {
             let error = match reason {
                 Reason::ClientAuth => CertificateError::InvalidPurpose,
@@ -165,16 +177,55 @@ where
         .map_err(|_| Reason::Encoding)
 }
 
-/// Whether a certificate may stand in a CA bundle: a CA that may sign certificates. webpki would take any certificate as
-/// an anchor.
-pub(crate) fn is_ca(certificate: &CertificateDer<'_>) -> bool {
-    let read = || {
-        let certificate = Certificate::from_der(certificate).map_err(|_| Reason::Encoding)?;
-        let ca = extension::<BasicConstraints>(&certificate)?.is_some_and(|constraints| constraints.ca);
-        let signs = extension::<KeyUsage>(&certificate)?.is_none_or(|usage| usage.key_cert_sign());
-        Ok::<_, Reason>(ca && signs)
+/// A CA of the bundle, with the constraint that webpki forgets of an anchor.
+#[derive(Debug)]
+pub(crate) struct Anchor {
+    der: CertificateDer<'static>,
+    subject: Name,
+    path_len: Option<u8>,
+}
+
+impl Anchor {
+    /// Reads a certificate of the bundle; `None` unless it is a CA that may sign certificates. webpki would take any
+    /// certificate as an anchor.
+    pub(crate) fn read(der: &CertificateDer<'static>) -> Option<Self> {
+        let certificate = Certificate::from_der(der).ok()?;
+        let constraints = extension::<BasicConstraints>(&certificate).ok()??;
+        let signs = extension::<KeyUsage>(&certificate)
+            .ok()?
+            .is_none_or(|usage| usage.key_cert_sign());
+        (constraints.ca && signs).then(|| Self {
+            der: der.clone(),
+            subject: certificate.tbs_certificate().subject().clone(),
+            path_len: constraints.path_len_constraint,
+        })
+    }
+}
+
+/// Whether no anchor that issued something shown forbids so many certificates between itself and the leaf.
+fn anchor_permits(
+    anchors: &[Anchor],
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> bool {
+    let is_anchor = |shown: &&CertificateDer<'_>| anchors.iter().any(|anchor| anchor.der == **shown);
+    let between = intermediates.iter().filter(|shown| !is_anchor(shown)).count();
+    let narrow = |anchor: &&Anchor| anchor.path_len.is_some_and(|most| between > usize::from(most));
+    let narrow: Vec<&Name> = anchors
+        .iter()
+        .filter(narrow)
+        .map(|anchor| &anchor.subject)
+        .collect();
+    if narrow.is_empty() {
+        return true;
+    }
+    let issued = |shown: &CertificateDer<'_>| {
+        let certificate = Certificate::from_der(shown);
+        certificate.map_or(true, |certificate| {
+            narrow.contains(&certificate.tbs_certificate().issuer())
+        })
     };
-    read().unwrap_or(false)
+    !intermediates.iter().chain([leaf]).any(issued)
 }
 
 /// [`KeyPrefix`] of a certificate, if it parses.

@@ -1,0 +1,19 @@
+//! keyd as a process, with a stand-in for the module on its socket.
+
+#![allow(clippy::tests_outside_test_module, reason = "a test program is a test module")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test, that is the report"
+)]
+
+mod fake;
+mod house;
+mod life;
+mod limits;
+#[path = "../support/pki.rs"]
+#[allow(dead_code, reason = "the other test program uses the rest")]
+mod pki;
+mod routes;
+mod settlement;

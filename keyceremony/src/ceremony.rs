@@ -171,11 +171,12 @@ pub(crate) fn enter_component(
     let sealed = component
         .with(|bytes| seal::seal(&key.key, &context, bytes, &ephemeral))
         .or_fail("无法加密分量。", "the component cannot be sealed")?;
-    link.component(SealedComponent {
+    let part = SealedComponent {
         command: *command,
         custodian: custodian.to_owned(),
         sealed: Bytes(sealed.to_cbor()),
-    })
+    };
+    link.component(part).map_err(|failure| failure.of(custodian))
 }
 
 #[cfg(test)]

@@ -23,6 +23,14 @@ impl Failure {
         }
     }
 
+    /// Whose doing it was, where the Chinese words do not say so yet.
+    pub(crate) fn of(mut self, whose: &str) -> Self {
+        if !self.zh.contains(whose) {
+            self.zh = format!("{whose}:{}", self.zh);
+        }
+        self
+    }
+
     /// The step of the ceremony at which it happened. The innermost name stays.
     pub(crate) fn at(mut self, step: impl Into<String>) -> Self {
         self.step.get_or_insert_with(|| step.into());

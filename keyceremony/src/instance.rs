@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use translog::note::VerifierKey;
 use wire::cbor::Cbor;
-use wire::command::{Command, Digest, Genesis, Id, PublicKey};
+use wire::command::{Command, Digest, Id, PublicKey};
 use wire::purse::to_hex;
-use wire::share::{ShareCertificate, ShareSet};
+use wire::share::ShareCertificate;
 
 use crate::failure::{Failure, OrFail};
 use crate::files;
+use crate::genesis;
+use crate::shares::Holding;
 use crate::words::from_hex;
 
 const FORMAT: &str = "citykeep instance v1";
@@ -50,12 +52,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// The instance that a genesis command made.
-    pub(crate) fn of_genesis(
-        command: &Command,
-        genesis: &Genesis,
-        certificate: &[u8],
-        vkey: &str,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn of_genesis(command: &Command, certificate: &[u8], vkey: &str) -> Result<Self, Failure> {
+        let genesis = genesis::of(command)?;
         let vkey =
             VerifierKey::parse(vkey).or_fail("日志公钥无效。", "the module's log key cannot be read")?;
         if vkey.name() != genesis.origin {
@@ -120,11 +118,15 @@ impl Instance {
     }
 
     /// The share set of this instance, from its certificate's bytes.
-    pub(crate) fn share_set(&self, certificate: &[u8]) -> Result<ShareSet, Failure> {
-        let digest: Digest = Sha256::digest(certificate).into();
-        let set = ShareCertificate::from_cbor(certificate).and_then(|certificate| certificate.open());
+    pub(crate) fn holding(&self, certificate: Vec<u8>) -> Result<Holding, Failure> {
+        let digest: Digest = Sha256::digest(&certificate).into();
+        let set = ShareCertificate::from_cbor(&certificate).and_then(|certificate| certificate.open());
         match set {
-            Ok(set) if digest == self.certificate && set.instance == self.instance => Ok(set),
+            Ok(set) if digest == self.certificate && set.instance == self.instance => Ok(Holding {
+                pinned: self.identity,
+                certificate,
+                set,
+            }),
             _ => Err(Failure::new(
                 "份额证书不属于本实例,或已损坏;请带来创世时的证书。",
                 "the share certificate is not the one of this instance's genesis; bring the one from the ceremony",
@@ -165,9 +167,9 @@ mod tests {
 
     #[test]
     fn another_certificate_is_refused() {
-        assert!(instance().share_set(b"y").is_err());
+        assert!(instance().holding(b"y".to_vec()).is_err());
         assert!(
-            instance().share_set(b"x").is_err(),
+            instance().holding(b"x".to_vec()).is_err(),
             "the digest fits but it is no certificate"
         );
     }

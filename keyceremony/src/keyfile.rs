@@ -170,10 +170,12 @@ impl Key {
         if self.role == role {
             return Ok(self);
         }
-        let (name, is, wanted) = (&self.name, self.role.as_str(), role.as_str());
+        let (name, wanted) = (&self.name, role.as_str());
         Err(Failure::new(
             format!("{name} 的密钥文件角色不对;请使用 {wanted} 的密钥文件。"),
-            format!("the key file of {name} is one of an {is}, not of a {wanted}; bring the {wanted}'s"),
+            format!(
+                "the key file of {name} is of the other role; this step needs the key file of somebody enrolled as {wanted}"
+            ),
         ))
     }
 }

@@ -4,7 +4,10 @@
 mod ceremony;
 mod cli;
 mod failure;
+#[cfg(test)]
+mod fake;
 mod files;
+mod genesis;
 mod instance;
 mod keyfile;
 mod keys_file;

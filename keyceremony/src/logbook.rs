@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use translog::entry::Entry;
+use translog::entry::{Entry, Event, GenesisEvent};
 use translog::note::{Checkpoint, VerifierKey, open_checkpoint};
 use translog::state::LogState;
 use translog::tile::{TILE_WIDTH, Tile, decode_bundle};
-use translog::tree::{Frontier, leaf_hash};
+use translog::tree::{Frontier, Hash, leaf_hash};
 use wire::cbor::Cbor;
 
 use crate::failure::Failure;
@@ -99,15 +99,17 @@ fn replay(dir: &Path, head: &Checkpoint) -> Result<LogState, Failure> {
     }
 }
 
-/// The genesis entry of a log whose key is not known yet; what it says is believed by nobody who does not know its command.
-pub(crate) fn genesis(dir: &Path) -> Option<translog::entry::GenesisEvent> {
+/// The first entry of a log and its hash, which is the root over it alone. Whoever reads it here believes nothing that he
+/// cannot compare with the genesis command that he keeps.
+pub(crate) fn genesis(dir: &Path) -> Option<(GenesisEvent, Hash)> {
     let note = files::read_text(&dir.join("checkpoint"), "the log's head").ok()?;
     let size: u64 = note.lines().nth(1)?.parse().ok()?;
     let tile = Tile::bundle(0, size)?;
     let bytes = files::read(&dir.join(tile.to_string()), "the log's bundle").ok()?;
     let entries = decode_bundle(&bytes, tile.width)?;
-    match Entry::from_cbor(entries.first()?).ok()?.event {
-        translog::entry::Event::Genesis(event) => Some(event),
+    let first = entries.first()?;
+    match Entry::from_cbor(first).ok()?.event {
+        Event::Genesis(event) => Some((event, leaf_hash(first))),
         _ => None,
     }
 }

@@ -4,17 +4,29 @@ use wire::cbor::{Bytes, Cbor};
 use wire::command::PublicKey;
 use wire::frame::{Progress, Purpose, SealedShare, share_in_context, share_out_context};
 use wire::seal;
-use wire::share::{Share, ShareSet, ShareSlot, from_text, to_text};
+use wire::share::{Share, ShareSet, ShareSlot, ShareTextError, from_text, to_text};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::failure::{Failure, OrFail};
 use crate::keyfile::Key;
 use crate::link::Link;
 
+/// A share set with its certificate, and the module that it was made in.
+#[derive(Clone, Debug)]
+pub(crate) struct Holding {
+    /// The boot identity pinned at genesis: whoever cannot sign with it gets no share.
+    pub(crate) pinned: PublicKey,
+    /// The certificate's bytes.
+    pub(crate) certificate: Vec<u8>,
+    /// The set in it.
+    pub(crate) set: ShareSet,
+}
+
 /// A share that its custodian has opened and found good. Wiped when it goes.
 pub(crate) struct OpenShare {
     plain: Zeroizing<Vec<u8>>,
     index: u64,
+    custodian: String,
 }
 
 impl std::fmt::Debug for OpenShare {
@@ -63,6 +75,7 @@ pub(crate) fn open(set: &ShareSet, sealed: &[u8], custodian: &Key) -> Result<Ope
         Ok(OpenShare {
             plain,
             index: slot.index,
+            custodian: name.clone(),
         })
     } else {
         Err(Failure::new(
@@ -78,8 +91,14 @@ pub(crate) fn open(set: &ShareSet, sealed: &[u8], custodian: &Key) -> Result<Ope
 /// Reads the text that a custodian keeps.
 pub(crate) fn read_text(text: &str, whose: &str) -> Result<Vec<u8>, Failure> {
     from_text(text).map_err(|error| {
+        let zh = match &error {
+            ShareTextError::Header => "第一行不是份额文本的开头".to_owned(),
+            ShareTextError::Character { line, found } => format!("第 {line} 行的“{found}”不是份额字符"),
+            ShareTextError::Line { line } => format!("第 {line} 行有错字"),
+            _ => "缺行、重行或次序不对".to_owned(),
+        };
         Failure::new(
-            format!("{whose} 的份额文本有误;请逐行与纸质份额核对(英文中写明行号)。"),
+            format!("{whose} 的份额:{zh};请与纸质份额核对。"),
             format!("the share of {whose}: {error}"),
         )
     })
@@ -93,24 +112,23 @@ pub(crate) fn text(sealed: &[u8]) -> String {
 /// Encrypts the share to the module's one-time key and brings it.
 pub(crate) fn bring(
     link: &Link,
-    pinned: &PublicKey,
-    certificate: &[u8],
-    set: &ShareSet,
+    holding: &Holding,
     share: &OpenShare,
     purpose: Purpose,
 ) -> Result<Progress, Failure> {
     let boot = link.status()?.boot;
-    let key = link.one_time_key(purpose, pinned, &boot)?;
-    let context = share_in_context(purpose, &boot, &set.set, share.index);
+    let key = link.one_time_key(purpose, &holding.pinned, &boot)?;
+    let context = share_in_context(purpose, &boot, &holding.set.set, share.index);
     let ephemeral = seal::generate().or_fail("系统随机数不可用。", "no ephemeral key can be made")?;
     let sealed = seal::seal(&key.key, &context, &share.plain, &ephemeral);
     let sealed = sealed.or_fail("无法加密份额。", "the share cannot be sealed")?;
-    let share = SealedShare {
-        certificate: Bytes(certificate.to_vec()),
+    let part = SealedShare {
+        certificate: Bytes(holding.certificate.clone()),
         index: share.index,
         sealed: Bytes(sealed.to_cbor()),
     };
-    link.bring_share(purpose, share)
+    link.bring_share(purpose, part)
+        .map_err(|failure| failure.of(&share.custodian))
 }
 
 #[cfg(test)]

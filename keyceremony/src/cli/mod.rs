@@ -1,5 +1,6 @@
 //! The command line: one verb per step, files in and files out.
 
+mod genesis;
 mod officer;
 mod room;
 
@@ -37,6 +38,12 @@ enum Verb {
     Pki(Pki),
     /// Ask the module for its state. 查看模块状态
     Status(Status),
+    /// Propose an instance: who decides, who holds; signed by all officers. 提出创世
+    Genesis(Genesis),
+    /// Prove that your share of a new instance is good. 验证份额
+    Prove(Prove),
+    /// Make the instance, once every share is proved. 完成创世
+    Finish(Finish),
     /// Propose a command: writes a file that nobody has signed yet. 提出命令
     Propose(Propose),
     /// Say what a command file does, and who approved it. 查看命令
@@ -149,6 +156,58 @@ struct Status {
 }
 
 #[derive(Debug, Args)]
+struct Genesis {
+    /// The plan (TOML): origin, officers and custodians with thresholds and public keys; see the README.
+    plan: PathBuf,
+    /// The policy file that keyd will load.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// The CA bundle that keyd will load.
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+    /// Your name among the officers.
+    #[arg(long)]
+    proposer: String,
+    #[command(flatten)]
+    socket: Socket,
+    /// The new command file.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Prove {
+    /// The genesis command file.
+    #[arg(long, value_name = "FILE")]
+    command: PathBuf,
+    /// Your share.
+    #[arg(long, value_name = "FILE")]
+    share: PathBuf,
+    /// The share certificate; by default certificate.cbor above the share's directory.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    #[command(flatten)]
+    key: KeyFile,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+#[derive(Debug, Args)]
+struct Finish {
+    /// The genesis command file.
+    #[arg(long, value_name = "FILE")]
+    command: PathBuf,
+    /// The share certificate.
+    #[arg(long, value_name = "FILE")]
+    certificate: PathBuf,
+    #[command(flatten)]
+    socket: Socket,
+    /// The new instance file (instance.json): everybody keeps a copy.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Propose {
     /// The instance file (instance.json) from the genesis.
     #[arg(long, value_name = "FILE")]
@@ -193,6 +252,9 @@ struct Approve {
 struct Submit {
     /// A command file with enough approvals.
     file: PathBuf,
+    /// For a genesis: where certificate and shares are written.
+    #[arg(long, value_name = "DIR")]
+    shares: Option<PathBuf>,
     #[command(flatten)]
     socket: Socket,
 }
@@ -328,6 +390,9 @@ pub fn run() -> ExitCode {
         Verb::Keygen(verb) => room::keygen(verb),
         Verb::Pki(verb) => room::pki(verb),
         Verb::Status(verb) => room::status(verb),
+        Verb::Genesis(verb) => genesis::propose(verb),
+        Verb::Prove(verb) => genesis::prove(verb),
+        Verb::Finish(verb) => genesis::finish(verb),
         Verb::Propose(verb) => officer::propose(verb),
         Verb::Show(verb) => officer::show(verb),
         Verb::Approve(verb) => officer::approve(verb),

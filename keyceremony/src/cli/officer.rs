@@ -1,11 +1,13 @@
 //! The officers' verbs: propose, show, approve, submit, floor.
 
 use std::io::{stdin, stdout};
+use std::path::Path;
 
 use wire::cbor::Cbor;
 use wire::command::{self, SignedCommand};
 use wire::purse::to_hex;
 
+use super::genesis;
 use super::{Approve, Floor, Propose, Show, Submit, print};
 use crate::ceremony::{self, Outcome, Target};
 use crate::failure::Failure;
@@ -46,7 +48,7 @@ pub(super) fn propose(verb: &Propose) -> Result<(), Failure> {
     write_proposal(&verb.out, &signed)
 }
 
-fn write_proposal(out: &std::path::Path, signed: &SignedCommand) -> Result<(), Failure> {
+pub(super) fn write_proposal(out: &Path, signed: &SignedCommand) -> Result<(), Failure> {
     let bytes = signed.to_cbor();
     let (_, command) = ceremony::parse(&bytes)?;
     files::write_new(out, &bytes, files::PUBLIC)?;
@@ -85,12 +87,15 @@ pub(super) fn approve(verb: &Approve) -> Result<(), Failure> {
 
 pub(super) fn submit(verb: &Submit) -> Result<(), Failure> {
     let (signed, command) = ceremony::parse(&files::read(&verb.file, "the command")?)?;
-    if matches!(command.action, command::Action::Genesis(_)) {
-        return Err(Failure::new(
-            "创世命令只能在仪式中提交,以便每位保管人验证份额。",
-            "a genesis is submitted within its ceremony, where every custodian proves his share; use rehearse",
-        ));
-    }
+    let shares = match (&command.action, &verb.shares) {
+        (command::Action::Genesis(_), None) => {
+            return Err(Failure::new(
+                "创世命令须用 --shares 指明份额存放的目录。",
+                "a genesis gives shares; say with --shares where they are to be kept",
+            ));
+        }
+        (_, shares) => shares.as_deref(),
+    };
     let line = match ceremony::submit(&Link::new(&verb.socket.officers_socket), &signed)? {
         Outcome::Command(done) => match (done.index, done.components) {
             (Some(index), _) => format!("已执行 carried out: log entry {index}"),
@@ -103,7 +108,9 @@ pub(super) fn submit(verb: &Submit) -> Result<(), Failure> {
             (None, None) => "已接受 taken".to_owned(),
         },
         Outcome::Floor => "日志头已提交,等待 keyd 重放 floor taken: keyd replays the log now".to_owned(),
-        Outcome::Genesis(_) => "份额已生成 shares were made".to_owned(),
+        Outcome::Genesis(answer) => {
+            return genesis::keep_shares(shares.unwrap_or(Path::new("")), &signed, answer);
+        }
     };
     print([line]);
     Ok(())

@@ -10,6 +10,7 @@ use wire::command::component_commitment;
 use wire::frame::{ModuleStatus, Purpose};
 use wire::purse::to_hex;
 
+use super::genesis::CERTIFICATE;
 use super::{Commit, Component, Keygen, Pki, Rehearse, Status, Unseal, print};
 use crate::ceremony;
 use crate::failure::{Failure, OrFail};
@@ -168,38 +169,31 @@ pub(super) fn component(verb: &Component) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn unseal(verb: &Unseal) -> Result<(), Failure> {
-    let beside = |given: &Option<PathBuf>, name: &str| {
-        let above = || {
-            verb.share
-                .parent()
-                .and_then(Path::parent)
-                .unwrap_or(Path::new(""))
-                .join(name)
-        };
-        given.clone().unwrap_or_else(above)
+/// A file that lies above the directory of shares, unless it is given.
+pub(super) fn beside(share: &Path, given: Option<&PathBuf>, name: &str) -> PathBuf {
+    let above = || {
+        share
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new(""))
+            .join(name)
     };
-    let instance = Instance::read(&beside(&verb.instance, "instance.json"))?;
-    let certificate = files::read(
-        &beside(&verb.certificate, "certificate.cbor"),
-        "the share certificate",
-    )?;
-    let set = instance.share_set(&certificate)?;
+    given.cloned().unwrap_or_else(above)
+}
+
+pub(super) fn unseal(verb: &Unseal) -> Result<(), Failure> {
+    let instance = Instance::read(&beside(&verb.share, verb.instance.as_ref(), "instance.json"))?;
+    let certificate = beside(&verb.share, verb.certificate.as_ref(), CERTIFICATE);
+    let certificate = files::read(&certificate, "the share certificate")?;
+    let holding = instance.holding(certificate)?;
     let text = files::read_text(&verb.share, "the share")?;
     let locked = keyfile::read(&verb.key.key)?;
     // A wrong character is named before anybody types a passphrase.
     let sealed = shares::read_text(&text, &locked.name)?;
     let custodian = verb.key.open(Role::Custodian)?;
-    let share = shares::open(&set, &sealed, &custodian)?;
+    let share = shares::open(&holding.set, &sealed, &custodian)?;
     let link = Link::new(&verb.socket.officers_socket);
-    let progress = shares::bring(
-        &link,
-        &instance.identity,
-        &certificate,
-        &set,
-        &share,
-        Purpose::Unseal,
-    )?;
+    let progress = shares::bring(&link, &holding, &share, Purpose::Unseal)?;
     print([format!(
         "份额已提交 share brought: {}/{}",
         progress.have, progress.need
@@ -216,6 +210,7 @@ pub(super) fn rehearse(verb: &Rehearse) -> Result<(), Failure> {
         keys: verb.keys.clone(),
         policy: verb.policy.clone(),
         ca: verb.ca.clone(),
+        agreeing: !verb.ask,
         patience: Duration::from_secs(verb.patience_seconds),
     };
     let summary = if verb.ask {

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, Write};
 
-use wire::command::{self, Action};
+use wire::command::{self, Action, Digest};
 use wire::frame::{ModuleState, Purpose};
 use wire::purse::to_hex;
 
@@ -11,6 +11,7 @@ use super::Rehearsal;
 use crate::ceremony::{self, Target};
 use crate::failure::Failure;
 use crate::files;
+use crate::logbook;
 use crate::shares;
 use crate::transcript::{self, Evidence};
 
@@ -28,16 +29,15 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         }
         let room = self.place.ceremony();
         let certificate = files::read(&room.certificate(), "the share certificate")?;
-        let set = self.instance()?.share_set(&certificate)?;
-        let pinned = self.instance()?.identity;
+        let holding = self.instance()?.holding(certificate)?;
         // Shares that an interrupted run brought would be refused as brought twice.
         self.link.abort()?;
         let needed = self.script.custodians.needed();
         for custodian in self.cast.custodians.get(..needed).unwrap_or_default() {
             let name = custodian.name.as_str();
             let kept = shares::read_text(&files::read_text(&room.share(name), "the share")?, name)?;
-            let share = shares::open(&set, &kept, custodian)?;
-            let progress = shares::bring(&self.link, &pinned, &certificate, &set, &share, Purpose::Unseal)?;
+            let share = shares::open(&holding.set, &kept, custodian)?;
+            let progress = shares::bring(&self.link, &holding, &share, Purpose::Unseal)?;
             let (have, need) = (progress.have, progress.need);
             self.room
                 .say(&format!("    {name}: 份额已提交 share brought ({have}/{need})"))?;
@@ -51,6 +51,22 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         if status.state != ModuleState::Recovering {
             return self.room.say(NOT_NEEDED);
         }
+        let (size, root) = self.newest_head()?;
+        let digits = to_hex(&root);
+        self.room.say(&format!(
+            "    最新日志头 newest head {size} entries, root {digits}"
+        ))?;
+        let boot = status.boot;
+        let target = Target::new(self.instance()?, size, FLOOR_WINDOW);
+        let needed = self.script.officers.needed();
+        let floor = command::Floor { boot, size, root };
+        let signed = self.approved_for(&target, Action::Floor(floor), needed)?;
+        ceremony::submit(&self.link, &signed)?;
+        Ok(())
+    }
+
+    /// Size and root of the newest head that receipt and transcript show.
+    fn newest_head(&self) -> Result<(u64, Digest), Failure> {
         let transcript = files::read_text(&self.place.transcript(), "the transcript")?;
         let receipt_path = self.place.receipt();
         let receipt = receipt_path
@@ -59,27 +75,22 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             .transpose()?;
         let mut evidence = vec![Evidence::Transcript(&transcript)];
         evidence.extend(receipt.as_deref().map(Evidence::Receipt));
-        let head = transcript::newest(&evidence, &self.instance()?.vkey)?.ok_or_else(|| {
-            Failure::new(
-                "记录和回执中没有日志头;请从审计员处取得日志头,用 keyceremony floor --checkpoint。",
-                "neither transcript nor receipt has a log head; get one from the auditor and use keyceremony floor --checkpoint",
-            )
-        })?;
-        self.room.say(&format!(
-            "    最新日志头 newest head {} entries, root {}",
-            head.size,
-            to_hex(&head.root)
-        ))?;
-        let floor = command::Floor {
-            boot: status.boot,
-            size: head.size,
-            root: head.root,
-        };
-        let target = Target::new(self.instance()?, head.size, FLOOR_WINDOW);
-        let needed = self.script.officers.needed();
-        let signed = self.approved_for(&target, Action::Floor(floor), needed)?;
-        ceremony::submit(&self.link, &signed)?;
-        Ok(())
+        let instance = self.instance()?;
+        if let Some(head) = transcript::newest(&evidence, &instance.vkey)? {
+            return Ok((head.size, head.root));
+        }
+        // A run that ended right after the genesis saw one entry only: its own genesis.
+        let command = files::read(&self.place.ceremony().genesis(), "the genesis")?;
+        logbook::genesis(&self.options.log)
+            .filter(|(event, _)| event.command.0 == command && event.log_key == instance.vkey.key())
+            .map(|(_, leaf)| (1, leaf))
+            .ok_or_else(|| {
+                Failure::new(
+                    "记录和回执中没有日志头;请从审计员处取得日志头,用 keyceremony floor --checkpoint。",
+                    "neither transcript nor receipt has a log head; get one from the auditor and use keyceremony floor \
+                     --checkpoint",
+                )
+            })
     }
 
     /// keyd's part.

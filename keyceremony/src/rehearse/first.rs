@@ -3,30 +3,29 @@
 
 use std::io::{BufRead, Write};
 
-use wire::cbor::Cbor;
+use translog::note::VerifierKey;
+use wire::cbor::{Bytes, Cbor};
 use wire::command::{Action, Command, Genesis};
 use wire::frame::{ModuleState, Purpose};
 use wire::purse::to_hex;
-use wire::share::{ShareCertificate, ShareSet};
 
 use super::cast::{self, Cast};
 use super::{Rehearsal, out_of_order};
 use crate::ceremony::{self, Outcome, Target};
 use crate::failure::Failure;
 use crate::files;
+use crate::genesis;
 use crate::instance::Instance;
 use crate::keyfile::{Key, Role};
 use crate::logbook;
-use crate::shares;
+use crate::shares::{self, Holding};
 use crate::words;
 
 /// An instance that its shares are not proved for yet.
 pub(crate) struct Newborn {
     command: Command,
-    genesis: Genesis,
-    certificate: Vec<u8>,
-    set: ShareSet,
-    shares: Vec<Vec<u8>>,
+    holding: Holding,
+    boxes: Vec<Bytes>,
 }
 
 impl<R: BufRead, W: Write> Rehearsal<R, W> {
@@ -53,7 +52,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
     pub(super) fn genesis(&mut self) -> Result<(), Failure> {
         let (instance, node) = (ceremony::fresh_id()?, ceremony::fresh_id()?);
         let start = to_hex(&node).to_lowercase();
-        let genesis = Genesis {
+        let plan = Genesis {
             origin: format!("{}/{}", self.script.origin, start.get(..8).unwrap_or_default()),
             node,
             rehearsal: true,
@@ -64,30 +63,26 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             identity: self.link.status()?.identity,
         };
         let all = self.cast.officers.len();
-        let signed = self.approved_for(&Target::genesis(instance), Action::Genesis(genesis.clone()), all)?;
+        let signed = self.approved_for(&Target::genesis(instance), Action::Genesis(plan), all)?;
         let (_, command) = ceremony::parse(&signed.to_cbor())?;
         let Outcome::Genesis(answer) = ceremony::submit(&self.link, &signed)? else {
             return Err(out_of_order());
         };
-        let certificate = answer.certificate.0;
-        let set = new_set(&certificate, &command, &genesis)?;
+        let holding = genesis::holding(&command, answer.certificate.0)?;
         let room = self.place.pending();
         files::write_new(&room.genesis(), &signed.to_cbor(), files::PUBLIC)?;
-        files::write_new(&room.certificate(), &certificate, files::PUBLIC)?;
+        files::write_new(&room.certificate(), &holding.certificate, files::PUBLIC)?;
+        let (id, certificate) = (
+            to_hex(&command.instance),
+            words::fingerprint(&holding.certificate),
+        );
+        self.room.say(&format!("    实例 instance    {id}"))?;
         self.room
-            .say(&format!("    实例 instance    {}", to_hex(&command.instance)))?;
-        self.room
-            .say(&format!("    日志 origin      {}", genesis.origin))?;
-        self.room.say(&format!(
-            "    份额证书 share certificate {}",
-            words::fingerprint(&certificate)
-        ))?;
+            .say(&format!("    份额证书 share certificate {certificate}"))?;
         self.newborn = Some(Newborn {
-            shares: answer.shares.into_iter().map(|share| share.0).collect(),
             command,
-            genesis,
-            certificate,
-            set,
+            holding,
+            boxes: answer.shares,
         });
         Ok(())
     }
@@ -98,32 +93,20 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let room = self.place.pending();
         for custodian in &self.cast.custodians {
             let name = custodian.name.as_str();
-            let sealed = own_share(&newborn, custodian)?;
+            let sealed = genesis::own_box(&newborn.holding, &newborn.boxes, custodian)?;
             let path = room.share(name);
             files::write_new(&path, shares::text(sealed).as_bytes(), files::PRIVATE)?;
             // What is proved is what is kept, not what came.
             let kept = shares::read_text(&files::read_text(&path, "the share")?, name)?;
-            let share = shares::open(&newborn.set, &kept, custodian)?;
-            let (pinned, certificate) = (&newborn.genesis.identity, &newborn.certificate);
-            let progress = shares::bring(
-                &self.link,
-                pinned,
-                certificate,
-                &newborn.set,
-                &share,
-                Purpose::Prove,
-            )?;
+            let share = shares::open(&newborn.holding.set, &kept, custodian)?;
+            let progress = shares::bring(&self.link, &newborn.holding, &share, Purpose::Prove)?;
             let (have, need) = (progress.have, progress.need);
             self.room
                 .say(&format!("    {name}: 份额正确 share proved ({have}/{need})"))?;
         }
         let done = self.link.genesis_finish()?;
-        let instance = Instance::of_genesis(
-            &newborn.command,
-            &newborn.genesis,
-            &newborn.certificate,
-            &done.vkey,
-        )?;
+        let certificate = &newborn.holding.certificate;
+        let instance = Instance::of_genesis(&newborn.command, certificate, &done.vkey)?;
         let combined = done.combinations;
         self.room.say(&format!(
             "    {combined} 组份额均恢复同一根密钥: {combined} sets of shares give the same root"
@@ -157,21 +140,19 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             return Ok(());
         };
         let (_, command) = ceremony::parse(&bytes)?;
-        let Action::Genesis(genesis) = &command.action else {
-            return Err(out_of_order());
-        };
+        let origin = &genesis::of(&command)?.origin;
         let status = self.link.status()?;
         let vkey = match (status.state, status.instance) {
             (ModuleState::Operational, Some(known)) if known.instance == command.instance => Some(known.vkey),
             (ModuleState::Sealed | ModuleState::Recovering, _) => logbook::genesis(&self.options.log)
-                .filter(|event| event.command.0 == bytes && event.certificate.0 == certificate)
-                .map(|event| translog::note::VerifierKey::new(&genesis.origin, event.log_key).to_string()),
+                .filter(|(event, _)| event.command.0 == bytes && event.certificate.0 == certificate)
+                .map(|(event, _)| VerifierKey::new(origin, event.log_key).to_string()),
             _ => None,
         };
         let Some(vkey) = vkey else {
             return Ok(());
         };
-        let instance = Instance::of_genesis(&command, genesis, &certificate, &vkey)?;
+        let instance = Instance::of_genesis(&command, &certificate, &vkey)?;
         self.room
             .say("    上次创世已完成,继续。 The interrupted genesis was complete: going on with it.")?;
         self.settle(instance)
@@ -180,47 +161,4 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
 
 fn enrolled(key: &Key) -> String {
     format!("    {}: {}", key.name, words::fingerprint(&key.public))
-}
-
-/// The certificate must be one of what the officers signed.
-fn new_set(certificate: &[u8], command: &Command, genesis: &Genesis) -> Result<ShareSet, Failure> {
-    let set = ShareCertificate::from_cbor(certificate).and_then(|certificate| certificate.open());
-    let custodians = &genesis.custodians;
-    match set {
-        Ok(set)
-            if (set.version, set.suite, set.epoch) == (1, 1, 1)
-                && set.instance == command.instance
-                && set.threshold == custodians.threshold
-                && set.slots.len() == custodians.members.len()
-                && (1..)
-                    .zip(&set.slots)
-                    .zip(&custodians.members)
-                    .all(|((index, slot), member)| {
-                        slot.index == index && slot.custodian == member.name && slot.key == member.key
-                    }) =>
-        {
-            Ok(set)
-        }
-        _ => Err(Failure::new(
-            "模块给出的份额证书与签署的创世命令不符;请停止。",
-            "the share certificate is not one of the genesis that the officers signed; stop, and look at the module",
-        )),
-    }
-}
-
-fn own_share<'a>(newborn: &'a Newborn, custodian: &Key) -> Result<&'a [u8], Failure> {
-    let slot = shares::slot(&newborn.set, custodian)?;
-    let place = newborn
-        .set
-        .slots
-        .iter()
-        .position(|other| other.index == slot.index);
-    let share = place.and_then(|place| newborn.shares.get(place));
-    share.map(Vec::as_slice).ok_or_else(|| {
-        let name = &custodian.name;
-        Failure::new(
-            format!("模块没有给出 {name} 的份额;请重新创世。"),
-            format!("the module gave no share for {name}; start the genesis again"),
-        )
-    })
 }

@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) keys: PathBuf,
     pub(crate) policy: PathBuf,
     pub(crate) ca: PathBuf,
+    /// The reader is a program that says yes.
+    pub(crate) agreeing: bool,
     pub(crate) patience: std::time::Duration,
 }
 
@@ -221,6 +223,10 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         }
         for line in lines {
             self.room.say(&line)?;
+        }
+        if self.options.agreeing {
+            self.room
+                .say("    以下回答均由演练程序代答。 The rehearsal answers for everybody.")?;
         }
         let agreed = self.room.confirm(
             "    模块旁的人读到的身份指纹与此相同吗?",

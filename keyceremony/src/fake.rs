@@ -1,0 +1,537 @@
+//! A module for tests: it speaks the officers' protocol over a real socket with real signatures and boxes, keeps the log
+//! by the log's own rules, and publishes it as keyd does. It has no keys of any use and checks no check values.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ed25519_dalek::SigningKey;
+use p256::SecretKey;
+use translog::entry::{BootEvent, CommandEvent, Entry, Event, GenesisEvent, KeyMade};
+use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
+use translog::state::LogState;
+use translog::tile::{TILE_WIDTH, Tile, encode_bundle};
+use translog::tree::{Frontier, leaf_hash};
+use wire::cbor::{Bytes, Cbor, Empty};
+use wire::command::{
+    Action, Command, Genesis, Id, ImportKey, PublicKey, SignedCommand, component_commitment,
+};
+use wire::error::{Refusal, Refused};
+use wire::frame::*;
+use wire::quorum;
+use wire::seal;
+use wire::share::{Share, ShareCertificate, ShareSet, ShareSlot};
+
+use crate::link::Link;
+
+/// A random id for a test.
+pub(crate) fn id() -> Id {
+    crate::ceremony::fresh_id().unwrap()
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Proving {
+    command: Vec<u8>,
+    certificate: Vec<u8>,
+    set: Option<ShareSet>,
+    brought: Vec<u64>,
+}
+
+pub(crate) struct State {
+    pub(crate) identity: SecretKey,
+    pub(crate) boot: Id,
+    pub(crate) state: ModuleState,
+    /// Requests so far, by name.
+    pub(crate) asked: Vec<&'static str>,
+    /// The custodian whose component has a wrong check value.
+    pub(crate) wrong_component: Option<String>,
+    /// What the recovery is refused for.
+    pub(crate) trouble: Option<Refused>,
+    /// The answer to this request gets lost, once.
+    pub(crate) lose: Option<&'static str>,
+    one_time: BTreeMap<Purpose, SecretKey>,
+    proving: Proving,
+    import: Option<(Vec<u8>, Id, ImportKey, Vec<String>)>,
+    log_key: SigningKey,
+    log: LogState,
+    tree: Frontier,
+    entries: Vec<Vec<u8>>,
+    published: PathBuf,
+}
+
+/// The module and its socket. It goes when it is dropped.
+pub(crate) struct Fake {
+    state: Arc<Mutex<State>>,
+    pub(crate) socket: PathBuf,
+}
+
+impl Fake {
+    /// Listens at `dir/officers.sock` and publishes below `dir/log`.
+    pub(crate) fn start(dir: &Path) -> Self {
+        let socket = dir.join("officers.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let state = State {
+            identity: seal::generate().unwrap(),
+            boot: id(),
+            state: ModuleState::Uninitialised,
+            asked: Vec::new(),
+            wrong_component: None,
+            trouble: None,
+            lose: None,
+            one_time: BTreeMap::new(),
+            proving: Proving::default(),
+            import: None,
+            log_key: SigningKey::from_bytes(&[0x31; 32]),
+            log: LogState::new(),
+            tree: Frontier::new(),
+            entries: Vec::new(),
+            published: dir.join("log"),
+        };
+        let state = Arc::new(Mutex::new(state));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream: UnixStream = stream.unwrap();
+                let Ok(request) = read::<OfficerRequest>(&mut stream) else {
+                    break;
+                };
+                let mut state = shared.lock().unwrap();
+                let name = name(&request);
+                let response = state.answer(request).unwrap_or_else(OfficerResponse::Refused);
+                if state.lose == Some(name) {
+                    state.lose = None;
+                    continue;
+                }
+                // A test that looks away meanwhile is no fault of the module's.
+                let _ = write(&mut stream, &response);
+            }
+        });
+        Self { state, socket }
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        Link::new(&self.socket)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The module restarts; keyd is attached and has the log.
+    pub(crate) fn restart(&self) {
+        let mut state = self.lock();
+        state.boot = id();
+        state.one_time.clear();
+        state.proving = Proving::default();
+        state.import = None;
+        state.asked.clear();
+        state.state = if state.entries.is_empty() {
+            ModuleState::Uninitialised
+        } else {
+            ModuleState::Sealed
+        };
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        // A connection that says nothing ends the thread.
+        let _ = UnixStream::connect(&self.socket);
+    }
+}
+
+fn name(request: &OfficerRequest) -> &'static str {
+    match request {
+        OfficerRequest::Status(_) => "status",
+        OfficerRequest::Hello(_) => "hello",
+        OfficerRequest::Genesis(_) => "genesis",
+        OfficerRequest::Prove(_) => "prove",
+        OfficerRequest::GenesisFinish(_) => "genesis-finish",
+        OfficerRequest::Unseal(_) => "unseal",
+        OfficerRequest::Floor(_) => "floor",
+        OfficerRequest::Command(_) => "command",
+        OfficerRequest::Component(_) => "component",
+        OfficerRequest::Abort(_) => "abort",
+    }
+}
+
+fn refuse<T>(code: Refusal, why: &str) -> Result<T, Refused> {
+    Err(Refused::new(code, why))
+}
+
+impl State {
+    pub(crate) fn identity_public(&self) -> PublicKey {
+        seal::public_key(&self.identity)
+    }
+
+    pub(crate) fn log(&self) -> &LogState {
+        &self.log
+    }
+
+    fn answer(&mut self, request: OfficerRequest) -> Result<OfficerResponse, Refused> {
+        let name = name(&request);
+        if name != "status" && name != "hello" {
+            self.asked.push(name);
+        }
+        match request {
+            OfficerRequest::Status(_) => Ok(OfficerResponse::Status(self.status())),
+            OfficerRequest::Hello(hello) => Ok(OfficerResponse::OneTimeKey(self.hello(hello.purpose))),
+            OfficerRequest::Genesis(bytes) => self.genesis(&bytes).map(OfficerResponse::GenesisShares),
+            OfficerRequest::Prove(share) => self.share(Purpose::Prove, &share),
+            OfficerRequest::GenesisFinish(_) => self.finish(),
+            OfficerRequest::Unseal(share) => self.share(Purpose::Unseal, &share),
+            OfficerRequest::Floor(bytes) => self.floor(&bytes),
+            OfficerRequest::Command(bytes) => self.command(&bytes).map(OfficerResponse::CommandDone),
+            OfficerRequest::Component(part) => self.component(&part).map(OfficerResponse::CommandDone),
+            OfficerRequest::Abort(_) => {
+                self.import = None;
+                self.proving = Proving::default();
+                Ok(OfficerResponse::Done(Empty {}))
+            }
+        }
+    }
+
+    fn status(&self) -> ModuleStatus {
+        let known = self
+            .log
+            .instance()
+            .filter(|_| self.state == ModuleState::Operational);
+        ModuleStatus {
+            version: 1,
+            state: self.state,
+            boot: self.boot,
+            module: [9; 32],
+            memory: "mlock".into(),
+            backend: "fake".into(),
+            identity: self.identity_public(),
+            instance: known.map(|known| InstanceStatus {
+                instance: known.instance,
+                node: known.node,
+                origin: known.origin.clone(),
+                rehearsal: known.rehearsal,
+                size: self.tree.size(),
+                root: self.tree.root(),
+                durable: self.tree.size(),
+                officer_epoch: known.officer_epoch,
+                policy: known.policy,
+                ca: known.ca,
+                vkey: VerifierKey::new(&known.origin, known.log_key).to_string(),
+                witness: "unwitnessed".into(),
+                epoch: 0,
+            }),
+            shares: None,
+            trouble: self.trouble.clone(),
+            replayed: None,
+        }
+    }
+
+    fn hello(&mut self, purpose: Purpose) -> OneTimeKey {
+        let secret = self
+            .one_time
+            .entry(purpose)
+            .or_insert_with(|| seal::generate().unwrap());
+        let key = seal::public_key(secret);
+        let signed = one_time_bytes(purpose, &self.boot, &[9; 32], &key);
+        OneTimeKey {
+            purpose,
+            boot: self.boot,
+            module: [9; 32],
+            key,
+            identity: self.identity_public(),
+            signature: seal::sign(&self.identity, &signed),
+        }
+    }
+
+    fn genesis(&mut self, bytes: &[u8]) -> Result<GenesisShares, Refused> {
+        if self.state != ModuleState::Uninitialised {
+            return refuse(Refusal::WrongState, "there is an instance");
+        }
+        let signed = SignedCommand::from_cbor(bytes).unwrap();
+        let command = quorum::check(&signed, None)?;
+        let Action::Genesis(genesis) = &command.action else {
+            return refuse(Refusal::CommandKind, "no genesis");
+        };
+        let (set, shares) = make_shares(&command, genesis);
+        let certificate = ShareCertificate {
+            set: Bytes(set.to_cbor()),
+            mac: [0; 32],
+        };
+        let certificate = certificate.to_cbor();
+        self.proving = Proving {
+            command: bytes.to_vec(),
+            certificate: certificate.clone(),
+            set: Some(set),
+            brought: Vec::new(),
+        };
+        Ok(GenesisShares {
+            certificate: Bytes(certificate),
+            shares,
+        })
+    }
+
+    fn share(&mut self, purpose: Purpose, share: &SealedShare) -> Result<OfficerResponse, Refused> {
+        let set = ShareCertificate::from_cbor(&share.certificate)
+            .unwrap()
+            .open()
+            .unwrap();
+        let slot = set
+            .slots
+            .iter()
+            .find(|slot| slot.index == share.index)
+            .unwrap()
+            .clone();
+        let sealed = seal::parse(&share.sealed).unwrap();
+        let mut plain = vec![0; seal::plain_len(&sealed)];
+        let context = share_in_context(purpose, &self.boot, &set.set, share.index);
+        let Some(secret) = self.one_time.get(&purpose) else {
+            return refuse(Refusal::BoxDamaged, "no one-time key");
+        };
+        if seal::open(&sealed, secret, &context, &mut plain).is_err() {
+            return refuse(Refusal::BoxDamaged, "the box does not open");
+        }
+        if Share::from_cbor(&plain).unwrap().commitment() != slot.commitment {
+            return refuse(Refusal::ShareDamaged, "the share is damaged");
+        }
+        if self.proving.brought.contains(&share.index) {
+            return refuse(Refusal::ShareTwice, "this share is there already");
+        }
+        self.proving.brought.push(share.index);
+        let have = self.proving.brought.len() as u64;
+        let need = match purpose {
+            Purpose::Prove => set.slots.len() as u64,
+            _ => set.threshold,
+        };
+        if purpose == Purpose::Unseal && have >= need {
+            self.state = ModuleState::Recovering;
+        }
+        Ok(OfficerResponse::Progress(Progress { have, need }))
+    }
+
+    fn finish(&mut self) -> Result<OfficerResponse, Refused> {
+        let Proving {
+            command,
+            certificate,
+            set,
+            brought,
+        } = std::mem::take(&mut self.proving);
+        if set.is_none_or(|set| set.slots.len() != brought.len()) {
+            return refuse(Refusal::ShareUnproved, "every custodian proves his share first");
+        }
+        let signed = SignedCommand::from_cbor(&command).unwrap().open().unwrap();
+        let Action::Genesis(genesis) = signed.action else {
+            return refuse(Refusal::CommandKind, "no genesis");
+        };
+        let log_key = self.log_key.verifying_key().to_bytes();
+        let event = GenesisEvent {
+            command: Bytes(command),
+            certificate: Bytes(certificate),
+            log_key,
+            module: [9; 32],
+            memory: "mlock".into(),
+        };
+        let index = self.make(Event::Genesis(event), genesis.node);
+        self.state = ModuleState::Operational;
+        Ok(OfficerResponse::GenesisDone(GenesisDone {
+            vkey: VerifierKey::new(&genesis.origin, log_key).to_string(),
+            index,
+            combinations: 10,
+        }))
+    }
+
+    fn floor(&mut self, bytes: &[u8]) -> Result<OfficerResponse, Refused> {
+        if self.state != ModuleState::Recovering {
+            return refuse(Refusal::WrongState, "nothing to recover");
+        }
+        let known = self.log.instance().unwrap();
+        let (officers, node) = (known.officers.clone(), known.node);
+        let command = quorum::check(&SignedCommand::from_cbor(bytes).unwrap(), Some(&officers))?;
+        self.log.check_command(&command)?;
+        let Action::Floor(floor) = &command.action else {
+            return refuse(Refusal::CommandKind, "no floor");
+        };
+        if floor.boot != self.boot || floor.size > self.tree.size() {
+            return refuse(Refusal::BelowFloor, "the log ends below the floor");
+        }
+        if self.trouble.is_some() {
+            return Ok(OfficerResponse::Done(Empty {}));
+        }
+        let event = BootEvent {
+            floor: Bytes(bytes.to_vec()),
+            module: [9; 32],
+            memory: "mlock".into(),
+        };
+        self.make(Event::Boot(event), node);
+        self.state = ModuleState::Operational;
+        Ok(OfficerResponse::Done(Empty {}))
+    }
+
+    fn command(&mut self, bytes: &[u8]) -> Result<CommandDone, Refused> {
+        let Some(known) = self
+            .log
+            .instance()
+            .filter(|_| self.state == ModuleState::Operational)
+        else {
+            return refuse(Refusal::WrongState, "not in service");
+        };
+        let command = quorum::check(&SignedCommand::from_cbor(bytes).unwrap(), Some(&known.officers))?;
+        self.log.check_command(&command)?;
+        if let Action::ImportKey(spec) = command.action {
+            let need = spec.components.len() as u64;
+            self.import = Some((bytes.to_vec(), command.id, spec, Vec::new()));
+            return Ok(CommandDone {
+                index: None,
+                kcv: None,
+                components: Some(Progress { have: 0, need }),
+            });
+        }
+        Ok(self.carried_out(bytes, None))
+    }
+
+    fn carried_out(&mut self, bytes: &[u8], made: Option<KeyMade>) -> CommandDone {
+        let node = self.log.instance().unwrap().node;
+        let kcv = made.as_ref().map(|made| made.attributes.kcv);
+        let event = CommandEvent {
+            command: Bytes(bytes.to_vec()),
+            made,
+            card: None,
+        };
+        CommandDone {
+            index: Some(self.make(Event::Command(event), node)),
+            kcv,
+            components: None,
+        }
+    }
+
+    fn component(&mut self, part: &SealedComponent) -> Result<CommandDone, Refused> {
+        let Some((bytes, command, spec, mut entered)) = self.import.take() else {
+            return refuse(Refusal::ComponentForeign, "no import waits");
+        };
+        let mut plain = [0; 16];
+        let context = component_context(&self.boot, &part.command, &part.custodian);
+        let secret = self.one_time.get(&Purpose::Component).unwrap();
+        seal::open(&seal::parse(&part.sealed).unwrap(), secret, &context, &mut plain).unwrap();
+        let instance = self.log.instance().unwrap().instance;
+        let row = spec
+            .components
+            .iter()
+            .find(|row| row.custodian == part.custodian)
+            .unwrap();
+        assert_eq!(command, part.command);
+        assert_eq!(
+            row.commitment,
+            component_commitment(&instance, &spec.attributes.id(), &part.custodian, &plain)
+        );
+        if self.wrong_component.as_ref() == Some(&part.custodian) {
+            let why = format!(
+                "{}'s component has not its check value; read it again",
+                part.custodian
+            );
+            self.import = Some((bytes, command, spec, entered));
+            return refuse(Refusal::ComponentKcv, &why);
+        }
+        entered.push(part.custodian.clone());
+        let (have, need) = (entered.len() as u64, spec.components.len() as u64);
+        if have < need {
+            self.import = Some((bytes, command, spec, entered));
+            return Ok(CommandDone {
+                index: None,
+                kcv: None,
+                components: Some(Progress { have, need }),
+            });
+        }
+        let made = KeyMade {
+            attributes: spec.attributes,
+            sequence: self.log.next_sequence(),
+            digest: [1; 32],
+            fingerprint: id(),
+        };
+        Ok(self.carried_out(&bytes, Some(made)))
+    }
+
+    fn make(&mut self, event: Event, node: Id) -> u64 {
+        let (seq, mono_ns) = (self.tree.size(), self.tree.size() + 1);
+        let state_root = self.log.advance(&event, self.boot, node, mono_ns).unwrap();
+        let entry = Entry {
+            version: 1,
+            seq,
+            node,
+            boot: self.boot,
+            epoch: 0,
+            wall_ns: 0,
+            mono_ns,
+            salt: id(),
+            state_root,
+            event,
+        };
+        let bytes = entry.to_cbor();
+        self.tree.push(leaf_hash(&bytes));
+        self.entries.push(bytes);
+        self.publish();
+        seq
+    }
+
+    pub(crate) fn head(&self) -> (Checkpoint, String) {
+        let origin = self.log.instance().unwrap().origin.clone();
+        let head = Checkpoint {
+            origin,
+            size: self.tree.size(),
+            root: self.tree.root(),
+        };
+        let note = sign_checkpoint(&head, &self.log_key);
+        (head, note)
+    }
+
+    /// Bundles and checkpoint; the hash tiles are for auditors.
+    fn publish(&self) {
+        let size = self.tree.size();
+        for (number, entries) in (0..).zip(self.entries.chunks(usize::try_from(TILE_WIDTH).unwrap())) {
+            let path = self
+                .published
+                .join(Tile::bundle(number, size).unwrap().to_string());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, encode_bundle(entries).unwrap()).unwrap();
+        }
+        fs::write(self.published.join("checkpoint"), self.head().1).unwrap();
+    }
+}
+
+fn make_shares(command: &Command, genesis: &Genesis) -> (ShareSet, Vec<Bytes>) {
+    let (set, threshold) = (id(), genesis.custodians.threshold);
+    let (mut slots, mut boxes) = (Vec::new(), Vec::new());
+    for (index, member) in (1..).zip(&genesis.custodians.members) {
+        let share = Share {
+            version: 1,
+            set,
+            epoch: 1,
+            index,
+            threshold,
+            value: [u8::try_from(index).unwrap(); 32],
+        };
+        slots.push(ShareSlot {
+            index,
+            custodian: member.name.clone(),
+            key: member.key,
+            commitment: share.commitment(),
+        });
+        let context = share_out_context(&set, index);
+        let sealed = seal::seal(
+            &member.key,
+            &context,
+            &share.to_cbor(),
+            &seal::generate().unwrap(),
+        );
+        boxes.push(Bytes(sealed.unwrap().to_cbor()));
+    }
+    let set = ShareSet {
+        version: 1,
+        suite: 1,
+        instance: command.instance,
+        set,
+        epoch: 1,
+        threshold,
+        slots,
+    };
+    (set, boxes)
+}

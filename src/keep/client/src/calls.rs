@@ -201,7 +201,7 @@ impl Client {
                 None => self.link.open().await?,
             };
             let request = self.request(call)?;
-            match sender.try_send_request(request).await {
+            match sender.requests.try_send_request(request).await {
                 Ok(response) => {
                     let expected = response.headers().clone();
                     let bytes = answer(response).await?;
@@ -213,10 +213,8 @@ impl Client {
                     let never_left = error.take_message().is_some();
                     let repeatable = never_left || (was_kept && call.method == Method::GET);
                     if !repeatable || sends >= SENDS {
-                        return Err(broken(
-                            &error.into_error(),
-                            &format!("{} {}", call.method, call.path),
-                        ));
+                        let reason = sender.end.reason(&error.into_error()).await;
+                        return Err(broken(&reason, &format!("{} {}", call.method, call.path)));
                     }
                 }
             }
@@ -270,7 +268,7 @@ pub(crate) async fn refusal(response: Response<Incoming>) -> Error {
 async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| broken(&error, "the answer"))?;
+        let frame = frame.map_err(|error| broken(&chain(&error), "the answer"))?;
         if let Some(data) = frame.data_ref() {
             bytes.extend_from_slice(data);
         }
@@ -281,16 +279,13 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-pub(crate) fn broken(error: &hyper::Error, what: &str) -> Error {
-    let hint = if chain(error).contains("alert") {
+pub(crate) fn broken(reason: &str, what: &str) -> Error {
+    let hint = if reason.contains("alert") {
         "the service refused this certificate: ask the operator whether it is enrolled, expired or revoked"
     } else {
         "try again"
     };
-    Error::Connection(format!(
-        "the connection broke during {what} ({}); {hint}",
-        chain(error)
-    ))
+    Error::Connection(format!("the connection broke during {what} ({reason}); {hint}"))
 }
 
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {

@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -23,6 +24,8 @@ use crate::patient::Patient;
 /// Attempts to connect, with a wait of 50 ms, 200 ms, 800 ms between them.
 const ATTEMPTS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// A connection that failed a request is about to end.
+const END_WAIT: Duration = Duration::from_millis(200);
 /// Connections that are kept for the next small request.
 const KEPT: usize = 8;
 
@@ -35,7 +38,25 @@ pub(crate) struct Endpoint {
     pub(crate) server: ServerName<'static>,
 }
 
-pub(crate) type Sender = SendRequest<Outgoing>;
+/// An open connection.
+pub(crate) struct Sender {
+    pub(crate) requests: SendRequest<Outgoing>,
+    pub(crate) end: End,
+}
+
+/// How a connection ended. A request that meets a closed connection is told only that; why it closed, for example that
+/// the service refused the certificate, is known here.
+pub(crate) struct End(JoinHandle<Option<String>>);
+
+impl End {
+    /// What is behind `error`.
+    pub(crate) async fn reason(self, error: &hyper::Error) -> String {
+        match timeout(END_WAIT, self.0).await {
+            Ok(Ok(Some(reason))) => reason,
+            _ => chain(error),
+        }
+    }
+}
 
 /// The way to the service: opens connections and keeps idle ones.
 pub(crate) struct Link {
@@ -67,7 +88,7 @@ impl Link {
     pub(crate) async fn kept(&self) -> Option<Sender> {
         loop {
             let mut sender = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            if sender.ready().await.is_ok() {
+            if sender.requests.ready().await.is_ok() {
                 return Some(sender);
             }
         }
@@ -76,7 +97,7 @@ impl Link {
     /// Keeps a connection whose answer was read to its end.
     pub(crate) fn keep(&self, sender: Sender) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT && !sender.is_closed() {
+        if idle.len() < KEPT && !sender.requests.is_closed() {
             idle.push(sender);
         }
     }
@@ -129,14 +150,14 @@ impl Link {
                 Attempt::Again(format!("TLS: {error}"))
             }
         })?;
-        let (sender, connection) = handshake(TokioIo::new(stream))
+        let (requests, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Attempt::Again(chain(&error)))?;
-        // Whoever waits for an answer on this connection hears of its end; nobody else has to.
-        tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(sender)
+        let end = tokio::spawn(async move { connection.await.err().map(|error| chain(&error)) });
+        Ok(Sender {
+            requests,
+            end: End(end),
+        })
     }
 }
 

@@ -19,8 +19,8 @@ use wire::batch::{BatchHeader, RECORD_LEN, Verdict, check_groups};
 use wire::purse::{hex, to_hex};
 
 use crate::calls::{Client, broken, media_type, refusal};
-use crate::connection::Outgoing;
-use crate::error::Error;
+use crate::connection::{End, Outgoing, Sender};
+use crate::error::{Error, chain};
 use crate::receipt::{self, Recount, Totals};
 
 /// Records in one chunk: 80 KiB, small enough to stay in the cache on its way through TLS.
@@ -112,16 +112,16 @@ impl Client {
         let (waiting_in, waiting) = mpsc::channel(WINDOW);
         let go = Arc::new(Notify::new());
         let request = self.batch_request(&head, count, chunks, &go)?;
-        let mut sender = self.link.open().await?;
+        let Sender { mut requests, end } = self.link.open().await?;
 
         // A refusal that comes while records are under way can be lost with the connection, so they wait for the word.
         let mut feed = pin!(async {
             let _ = timeout(CONTINUE_WAIT, go.notified()).await;
             feed(records, head, count, waiting_in, chunks_in).await
         });
-        let sent = sender.send_request(request);
+        let sent = requests.send_request(request);
         let mut read = pin!(async {
-            let response = self.accepted(sent, &go).await?;
+            let response = self.accepted(sent, end, &go).await?;
             self.read(response, header, count, waiting, &mut progress).await
         });
         let mut feeding = true;
@@ -168,12 +168,13 @@ impl Client {
     async fn accepted(
         &self,
         sent: impl Future<Output = hyper::Result<Response<Incoming>>>,
+        end: End,
         go: &Notify,
     ) -> Result<Response<Incoming>, Error> {
-        let response = self
-            .in_time(sent)
-            .await?
-            .map_err(|error| broken(&error, "the start of the batch"))?;
+        let response = match self.in_time(sent).await? {
+            Ok(response) => response,
+            Err(error) => return Err(broken(&end.reason(&error).await, "the start of the batch")),
+        };
         if response.status() != StatusCode::OK {
             return Err(self.in_time(refusal(response)).await?);
         }
@@ -337,7 +338,10 @@ impl<'a> Answer<'a> {
     fn broken_by(&self, error: &hyper::Error) -> Error {
         match self.parse_trailer() {
             Ok(Trailer::Problem(problem)) => Error::Refused(Box::new(problem)),
-            _ => broken(error, "the batch, before its receipt, so there is no result"),
+            _ => broken(
+                &chain(error),
+                "the batch, before its receipt, so there is no result",
+            ),
         }
     }
 

@@ -2,14 +2,14 @@
 //! read. There is no other way to make one.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::channel::{Channel, Sender};
 use serde::Serialize;
+use tokio::sync::mpsc;
 use wire::api::PROBLEM_TYPE;
 
 use crate::assertions::Recorded;
@@ -49,7 +49,7 @@ impl Answer {
 
     /// A stream of provisional verdicts: worth nothing until its receipt, which stands on a [`Permit`]
     /// (service-protocol rule 2).
-    pub(crate) fn provisional(response: Response<Channel<Bytes, Aborted>>) -> Self {
+    pub(crate) fn provisional(response: Response<Stream>) -> Self {
         Self(response.map(Body::Stream))
     }
 
@@ -99,8 +99,62 @@ pub(crate) fn whole(status: StatusCode, media_type: &'static str, body: Vec<u8>)
 #[allow(clippy::exhaustive_structs)]
 pub struct Aborted;
 
-/// Sends the parts of a stream.
-pub(crate) type Parts = Sender<Bytes, Aborted>;
+/// What a stream is made of. Its end is a part of its own: a sender that is only gone, because its task was ended or
+/// the process stops, must not look like one that has finished.
+#[derive(Debug)]
+enum Part {
+    Data(Bytes),
+    End,
+}
+
+/// Sends the parts of a stream. Dropped without [`Parts::finish`], it cuts the stream off.
+#[derive(Debug)]
+pub(crate) struct Parts(mpsc::Sender<Part>);
+
+/// The client takes nothing any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left;
+
+impl Parts {
+    /// Sends some more; waits while the client has enough.
+    pub(crate) async fn send(&mut self, part: Bytes) -> Result<(), Left> {
+        self.0.send(Part::Data(part)).await.map_err(|_| Left)
+    }
+
+    /// The proper end of a stream; only what stands on a durable entry has one.
+    pub(crate) async fn finish(self, permit: Permit) -> Result<(), Left> {
+        drop(permit);
+        self.0.send(Part::End).await.map_err(|_| Left)
+    }
+}
+
+/// A body that comes in parts.
+#[derive(Debug)]
+pub struct Stream {
+    parts: mpsc::Receiver<Part>,
+    ended: bool,
+}
+
+/// A stream of which at most `ahead` parts wait for the client.
+pub(crate) fn stream(ahead: usize) -> (Parts, Stream) {
+    let (sender, parts) = mpsc::channel(ahead);
+    (Parts(sender), Stream { parts, ended: false })
+}
+
+impl Stream {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let part = ready!(self.parts.poll_recv(cx));
+        self.ended = !matches!(part, Some(Part::Data(_)));
+        Poll::Ready(match part {
+            Some(Part::Data(bytes)) => Some(Ok(Frame::data(bytes))),
+            Some(Part::End) => None,
+            None => Some(Err(Aborted)),
+        })
+    }
+}
 
 /// A body.
 #[derive(Debug)]
@@ -109,7 +163,7 @@ pub enum Body {
     /// All there.
     Whole(Option<Bytes>),
     /// Comes in parts.
-    Stream(Channel<Bytes, Aborted>),
+    Stream(Stream),
 }
 
 impl HttpBody for Body {
@@ -119,7 +173,7 @@ impl HttpBody for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Stream(stream) => stream.poll(cx),
         }
     }
 
@@ -132,5 +186,26 @@ impl HttpBody for Body {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Stream(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_finished_stream_ends_whole() {
+        let (mut parts, stream) = stream(2);
+        parts.send(Bytes::from_static(b"1,ok")).await.unwrap();
+        drop(parts);
+        let mut body = Body::Stream(stream);
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "1,ok");
+        assert!(body.frame().await.unwrap().is_err(), "a sender that is only gone");
+        assert!(body.frame().await.is_none());
+        let (parts, stream) = super::stream(2);
+        parts.finish(Permit::of_test(0)).await.unwrap();
+        assert!(Body::Stream(stream).frame().await.is_none());
     }
 }

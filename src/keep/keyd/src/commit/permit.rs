@@ -25,6 +25,11 @@ impl Permit {
         Self { index }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_test(index: u64) -> Self {
+        Self { index }
+    }
+
     /// The durable entry.
     pub fn index(&self) -> u64 {
         self.index

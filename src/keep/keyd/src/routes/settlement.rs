@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response};
-use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::api::{BATCH_TYPE, CSV_TYPE, F1_TYPE, LINEAGE_PARAMETER, Receipt};
@@ -17,8 +15,9 @@ use wire::key::Lineage;
 use wire::purse::to_hex;
 
 use super::{App, Caller, media_type, no_parameters, parameter};
-use crate::answer::{Aborted, Answer, Parts};
+use crate::answer::{Answer, Left, Parts, stream};
 use crate::body::Reader;
+use crate::commit::Permit;
 use crate::log::LogFailure;
 use crate::policy::{Operation, Permission};
 use crate::problem::Refusal;
@@ -82,21 +81,21 @@ pub(super) async fn verify(
     let opened = Pump::open(&app.module, open, reader, intake, Box::new(pace)).await;
     let (batch, mut pump) = opened.map_err(Stop::into_refusal)?;
     let first = pump.step().await.map_err(Stop::into_refusal)?;
-    let (sender, channel) = Channel::new(PARTS_AHEAD);
-    let mut response = Response::new(channel);
+    let (sender, body) = stream(PARTS_AHEAD);
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(shape.media_type()));
     if let Ok(id) = HeaderValue::from_str(&to_hex(&batch)) {
         headers.insert(BATCH_HEADER, id);
     }
-    let stream = Stream {
+    let batch = Running {
         app: Arc::clone(app),
         caller: caller.clone(),
         shape,
         sender,
         slot: Some(slot),
     };
-    app.tasks.spawn(stream.run(pump, first));
+    app.tasks.spawn(batch.run(pump, first));
     Ok(Answer::provisional(response))
 }
 
@@ -161,7 +160,7 @@ fn accepted(headers: &HeaderMap, default: Shape) -> Result<Shape, Refusal> {
 }
 
 /// The rest of a batch, after the head of its answer.
-struct Stream {
+struct Running {
     app: Arc<App>,
     caller: Caller,
     shape: Shape,
@@ -169,61 +168,67 @@ struct Stream {
     slot: Option<OwnedSemaphorePermit>,
 }
 
-/// The client takes nothing any more.
-struct Left;
+/// Why a batch that runs ends without its proper end.
+enum Halt {
+    Left,
+    Stop(Stop),
+}
 
-impl Stream {
+impl From<Left> for Halt {
+    fn from(_: Left) -> Self {
+        Self::Left
+    }
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl Running {
     async fn run(mut self, pump: Pump, first: Step) {
         let outcome = self.go_on(pump, first).await;
         drop(self.slot.take());
         match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(stop)) => {
+            Ok(permit) => {
+                if self.sender.finish(permit).await.is_err() {
+                    let _ = self.app.recorder.deny("client-left", self.caller.who());
+                }
+            }
+            Err(Halt::Left) => {
+                let _ = self.app.recorder.deny("client-left", self.caller.who());
+            }
+            Err(Halt::Stop(stop)) => {
                 if let Stop::Gone(why) = &stop {
                     tracing::error!(why, "a batch ends without a receipt: the module is gone");
                 }
                 let refusal = stop.into_refusal();
                 let _ = self.app.recorder.deny(refusal.logged, self.caller.who());
-                let _ = self.sender.send_data(self.shape.failure(&refusal)).await;
+                let _ = self.sender.send(self.shape.failure(&refusal)).await;
                 // hyper drops what it has not flushed when a body breaks.
                 tokio::time::sleep(LAST_WORDS).await;
-                self.sender.abort(Aborted);
-            }
-            Err(Left) => {
-                let _ = self.app.recorder.deny("client-left", self.caller.who());
-                self.sender.abort(Aborted);
             }
         }
     }
 
-    async fn go_on(&mut self, mut pump: Pump, first: Step) -> Result<Result<(), Stop>, Left> {
+    async fn go_on(&mut self, mut pump: Pump, first: Step) -> Result<Permit, Halt> {
         if let Some(head) = self.shape.head() {
-            self.send(head).await?;
+            self.sender.send(head).await?;
         }
         let mut step = first;
         while let Step::Verdicts(verdicts) = step {
-            let part = self.shape.verdicts(verdicts);
-            self.send(part).await?;
-            step = match pump.step().await {
-                Ok(step) => step,
-                Err(stop) => return Ok(Err(stop)),
-            };
+            self.sender.send(self.shape.verdicts(verdicts)).await?;
+            step = pump.step().await?;
         }
-        let receipt = match self.settle(pump).await {
-            Ok(receipt) => receipt,
-            Err(stop) => return Ok(Err(stop)),
-        };
+        let (permit, receipt) = self.settle(pump).await?;
         if let Some(line) = self.shape.receipt(receipt) {
-            self.send(line).await?;
+            self.sender.send(line).await?;
         }
-        Ok(Ok(()))
+        Ok(permit)
     }
 
-    async fn send(&mut self, part: Bytes) -> Result<(), Left> {
-        self.sender.send_data(part).await.map_err(|_| Left)
-    }
-
-    async fn settle(&self, pump: Pump) -> Result<Receipt, Stop> {
+    async fn settle(&self, pump: Pump) -> Result<(Permit, Receipt), Stop> {
         let app = &self.app;
         let (permit, result) = pump.close(&app.ledger).await?;
         let index = permit.index();
@@ -248,7 +253,7 @@ impl Stream {
                 entry: &entry,
                 proof: &proof,
             };
-            receipts.issue(&permit, &made)
+            receipts.issue(&permit, &made).map(|receipt| (permit, receipt))
         });
         issue
             .await

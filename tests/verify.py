@@ -146,7 +146,7 @@ def check_log(files, vkey_text):
     """Everything in a published directory; gives vkey, root, entries and leaf hashes."""
     vkey, belong, entries, seen = about("vkey", read_vkey, vkey_text), {"checkpoint", "vkey"}, [], {"next": 0, "boots": []}
     need(files.get("vkey", vkey_text.encode()) == vkey_text.encode(), "vkey: it is not the given one")
-    size, root, unknown = about("checkpoint", lambda: read_note(files["checkpoint"].decode(), *vkey))
+    size, root, unknown = about("checkpoint", lambda note: read_note(note.decode(), *vkey), files["checkpoint"])
     need(not unknown and size, "checkpoint: it is empty or has a signature by a key that was not given")
     for n in range(-(-size // 256)):
         name, at = tile_name("entries", n, min(256, size - 256 * n)), 0
@@ -274,18 +274,18 @@ def tamper(files, vkey, every):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["selftest", "log", "receipt", "tamper"])
-    parser.add_argument("dir", nargs="?")
-    for name in ("log", "vkey", "receipt", "day", "verdicts"):
-        parser.add_argument(f"--{name}", default="")
-    parser.add_argument("--lineage", default="transit/purse/tac")
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("dir", nargs="?", help="the published directory")
+    for name, default in {"log": "", "vkey": "", "receipt": "", "day": "", "verdicts": "", "lineage": "transit/purse/tac", "every": "1"}.items():
+        parser.add_argument(f"--{name}", default=default)
     a = parser.parse_args()
+    given = {"selftest": True, "receipt": a.log and a.vkey and a.receipt and a.day and a.verdicts}.get(a.mode, a.dir and a.vkey)
+    given or parser.error(f"{a.mode} needs more arguments; see --help")
     text = lambda name: pathlib.Path(name).read_text(encoding="utf-8")
     try:
         selftest()
         said = "selftest: every vector agrees"
         if a.mode == "tamper":
-            said = tamper(load(a.dir or a.log), text(a.vkey), a.every)
+            said = tamper(load(a.dir or a.log), text(a.vkey), int(a.every))
         elif a.mode != "selftest":
             log = about("log", check_log, load(a.dir or a.log), text(a.vkey))
             said = f"log good: {len(log[2])} entries, origin {log[0][0]}, root {log[1].hex()}"

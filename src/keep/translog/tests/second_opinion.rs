@@ -74,7 +74,7 @@ mod tests {
         );
         arguments(
             &receipt,
-            &changed(&day, "00001F40", "00001F41"),
+            &changed(&day, "000001F4", "000001F5"),
             &verdicts,
             1,
             &["root"],

@@ -41,7 +41,7 @@ impl Target {
     /// A window of `entries` log entries from entry `size` on.
     pub(crate) fn new(instance: &Instance, size: u64, entries: u64) -> Self {
         Self {
-            instance: instance.instance,
+            instance: instance.id,
             officer_epoch: instance.officer_epoch,
             not_before: size,
             not_after: size.saturating_add(entries),

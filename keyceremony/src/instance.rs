@@ -39,7 +39,7 @@ struct Document {
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     pub(crate) rehearsal: bool,
-    pub(crate) instance: Id,
+    pub(crate) id: Id,
     pub(crate) node: Id,
     pub(crate) origin: String,
     pub(crate) vkey: VerifierKey,
@@ -64,7 +64,7 @@ impl Instance {
         }
         Ok(Self {
             rehearsal: genesis.rehearsal,
-            instance: command.instance,
+            id: command.instance,
             node: genesis.node,
             origin: genesis.origin.clone(),
             vkey,
@@ -89,7 +89,7 @@ impl Instance {
         let document: Document = serde_json::from_str(text).ok()?;
         let instance = Self {
             rehearsal: document.rehearsal,
-            instance: from_hex(&document.instance)?,
+            id: from_hex(&document.instance)?,
             node: from_hex(&document.node)?,
             vkey: VerifierKey::parse(&document.vkey).ok()?,
             identity: from_hex(&document.identity)?,
@@ -105,7 +105,7 @@ impl Instance {
         let document = Document {
             format: FORMAT.to_owned(),
             rehearsal: self.rehearsal,
-            instance: to_hex(&self.instance),
+            instance: to_hex(&self.id),
             node: to_hex(&self.node),
             origin: self.origin.clone(),
             vkey: self.vkey.to_string(),
@@ -122,7 +122,7 @@ impl Instance {
         let digest: Digest = Sha256::digest(&certificate).into();
         let set = ShareCertificate::from_cbor(&certificate).and_then(|certificate| certificate.open());
         match set {
-            Ok(set) if digest == self.certificate && set.instance == self.instance => Ok(Holding {
+            Ok(set) if digest == self.certificate && set.instance == self.id => Ok(Holding {
                 pinned: self.identity,
                 certificate,
                 set,
@@ -145,7 +145,7 @@ mod tests {
             .to_bytes();
         Instance {
             rehearsal: true,
-            instance: [1; 16],
+            id: [1; 16],
             node: [2; 16],
             origin: "weihai.example/log".into(),
             vkey: VerifierKey::new("weihai.example/log", key),

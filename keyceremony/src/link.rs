@@ -16,7 +16,7 @@ use wire::seal;
 use crate::failure::Failure;
 
 /// The module answers a command when its entry is durable, which may take half a minute; longer is no answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
+const ANSWER_WAIT: Duration = Duration::from_mins(1);
 
 /// How often a state is looked at while waiting for it.
 const POLL: Duration = Duration::from_millis(100);

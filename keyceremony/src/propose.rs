@@ -145,7 +145,7 @@ fn card_ref(text: &str) -> Result<CardRef, Failure> {
 /// What a custodian says of his component before anybody approves: one line of an import's specification.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Commitment {
+pub(crate) struct ComponentLine {
     pub(crate) custodian: String,
     pub(crate) kcv: String,
     pub(crate) commitment: String,
@@ -160,7 +160,7 @@ struct ImportSpec {
     level: String,
     levels: Vec<String>,
     kcv: String,
-    components: Vec<Commitment>,
+    components: Vec<ComponentLine>,
 }
 
 fn import(path: &Path) -> Result<ImportKey, Failure> {
@@ -190,7 +190,7 @@ fn parse_import(text: &str) -> Result<ImportKey, String> {
             .map(FactorSource::Literal)
             .ok_or_else(|| no("levels", hex)),
     };
-    let component = |(at, part): (usize, &Commitment)| {
+    let component = |(at, part): (usize, &ComponentLine)| {
         let place = format!("components[{at}]");
         Ok::<_, String>(ComponentSpec {
             custodian: part.custodian.clone(),

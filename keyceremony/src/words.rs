@@ -171,6 +171,7 @@ pub(crate) fn refusal(code: Refusal) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::cbor::Cbor;
     use wire::command::{Floor, Member};
 
     fn set(names: &[&str]) -> Quorum {
@@ -197,7 +198,6 @@ mod tests {
             proposer: "li".into(),
             action,
         };
-        use wire::cbor::Cbor;
         command(&made, &made.to_cbor()).join("\n")
     }
 

@@ -288,7 +288,7 @@ struct Component {
     #[command(flatten)]
     key: KeyFile,
     #[command(flatten)]
-    component: ComponentSource,
+    entry: ComponentSource,
     #[command(flatten)]
     socket: Socket,
 }
@@ -435,9 +435,7 @@ mod tests {
         for verb in Cli::command().get_subcommands() {
             for argument in verb.get_arguments() {
                 let name = argument.get_id().as_str();
-                let secret = ["passphrase", "component", "secret", "pin"]
-                    .iter()
-                    .any(|word| name == *word);
+                let secret = ["passphrase", "component", "secret", "pin"].contains(&name);
                 assert!(!secret, "{} --{name}", verb.get_name());
             }
         }

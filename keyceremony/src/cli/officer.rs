@@ -25,9 +25,7 @@ pub(super) fn propose(verb: &Propose) -> Result<(), Failure> {
     let target = match (&verb.officers_socket, verb.at_size) {
         (Some(socket), _) => {
             let status = Link::new(socket).status()?;
-            let known = status
-                .instance
-                .filter(|known| known.instance == instance.instance);
+            let known = status.instance.filter(|known| known.instance == instance.id);
             let known = known.ok_or_else(|| {
                 Failure::new(
                     "模块未在为该实例服务;请核对实例文件,或先恢复模块。",
@@ -109,7 +107,7 @@ pub(super) fn submit(verb: &Submit) -> Result<(), Failure> {
         },
         Outcome::Floor => "日志头已提交,等待 keyd 重放 floor taken: keyd replays the log now".to_owned(),
         Outcome::Genesis(answer) => {
-            return genesis::keep_shares(shares.unwrap_or(Path::new("")), &signed, answer);
+            return genesis::keep_shares(shares.unwrap_or_else(|| Path::new("")), &signed, answer);
         }
     };
     print([line]);

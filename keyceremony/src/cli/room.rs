@@ -19,7 +19,7 @@ use crate::instance::Instance;
 use crate::keyfile::{self, Role};
 use crate::link::Link;
 use crate::pki;
-use crate::propose::{Commitment, key_id};
+use crate::propose::{ComponentLine, key_id};
 use crate::rehearse::{self, Agreeing, Options};
 use crate::shares;
 use crate::words::{self, from_hex};
@@ -133,9 +133,8 @@ pub(super) fn commit(verb: &Commit) -> Result<(), Failure> {
         )
     })?;
     let component = verb.component.source().component(&verb.custodian)?;
-    let commitment =
-        component.with(|bytes| component_commitment(&instance.instance, &key, &verb.custodian, bytes));
-    let line = serde_json::to_string(&Commitment {
+    let commitment = component.with(|bytes| component_commitment(&instance.id, &key, &verb.custodian, bytes));
+    let line = serde_json::to_string(&ComponentLine {
         custodian: verb.custodian.clone(),
         kcv: to_hex(&kcv),
         commitment: to_hex(&commitment),
@@ -148,7 +147,7 @@ pub(super) fn component(verb: &Component) -> Result<(), Failure> {
     let instance = Instance::read(&verb.instance)?;
     let (_, command) = ceremony::parse(&files::read(&verb.command, "the command")?)?;
     let custodian = verb.key.open(Role::Custodian)?;
-    let component = verb.component.source().component(&custodian.name)?;
+    let component = verb.entry.source().component(&custodian.name)?;
     let link = Link::new(&verb.socket.officers_socket);
     let done = ceremony::enter_component(
         &link,
@@ -175,7 +174,7 @@ pub(super) fn beside(share: &Path, given: Option<&PathBuf>, name: &str) -> PathB
         share
             .parent()
             .and_then(Path::parent)
-            .unwrap_or(Path::new(""))
+            .unwrap_or_else(|| Path::new(""))
             .join(name)
     };
     given.cloned().unwrap_or_else(above)

@@ -2,6 +2,7 @@
 //! does the instance exist and the ceremony's directory take its place.
 
 use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
 
 use translog::note::VerifierKey;
 use wire::cbor::{Bytes, Cbor};
@@ -20,6 +21,11 @@ use crate::keyfile::{Key, Role};
 use crate::logbook;
 use crate::shares::{self, Holding};
 use crate::words;
+
+/// A keyd that has a log attaches within this time.
+const ATTACH_WAIT: Duration = Duration::from_secs(5);
+
+const POLL: Duration = Duration::from_millis(100);
 
 /// An instance that its shares are not proved for yet.
 pub(crate) struct Newborn {
@@ -141,13 +147,23 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         };
         let (_, command) = ceremony::parse(&bytes)?;
         let origin = &genesis::of(&command)?.origin;
-        let status = self.link.status()?;
-        let vkey = match (status.state, status.instance) {
-            (ModuleState::Operational, Some(known)) if known.instance == command.instance => Some(known.vkey),
-            (ModuleState::Sealed | ModuleState::Recovering, _) => logbook::genesis(&self.options.log)
-                .filter(|(event, _)| event.command.0 == bytes && event.certificate.0 == certificate)
-                .map(|(event, _)| VerifierKey::new(origin, event.log_key).to_string()),
-            _ => None,
+        // Only after the last share could the instance come to be; then keyd may have its log and not be attached yet.
+        let may_exist = self.place.all_shares(&self.script.custodians.names);
+        let deadline = Instant::now() + self.options.patience.min(ATTACH_WAIT);
+        let vkey = loop {
+            let status = self.link.status()?;
+            let vkey = match status.instance {
+                Some(known) if known.instance == command.instance => Some(known.vkey),
+                Some(_) => None,
+                None => logbook::genesis(&self.options.log)
+                    .filter(|(event, _)| event.command.0 == bytes && event.certificate.0 == certificate)
+                    .map(|(event, _)| VerifierKey::new(origin, event.log_key).to_string()),
+            };
+            let waits = may_exist && status.state == ModuleState::Uninitialised && Instant::now() < deadline;
+            if vkey.is_some() || !waits {
+                break vkey;
+            }
+            std::thread::sleep(POLL);
         };
         let Some(vkey) = vkey else {
             return Ok(());

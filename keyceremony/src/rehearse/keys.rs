@@ -40,7 +40,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let id = key.id();
         let names = self.script.custodians.names.clone();
         let name = |number: usize| names.get(number.wrapping_sub(1)).cloned().unwrap_or_default();
-        let (instance, pinned) = (self.instance()?.instance, self.instance()?.identity);
+        let (instance, pinned) = (self.instance()?.id, self.instance()?.identity);
         let signed = self.approved(Action::ImportKey(key.spec(&instance, name)))?;
         let Outcome::Command(mut done) = ceremony::submit(&self.link, &signed)? else {
             return Err(out_of_order());
@@ -54,24 +54,11 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
                 "    {custodian}: 分量校验值 component KCV {kcv} 正确 good"
             ))?;
         }
-        self.imported(key, &done)?;
+        imported(key, &done)?;
         let kcv = to_hex(&key.attributes.kcv);
         self.room.say(&format!(
             "    {id}: 已导入 imported, {} KCV {kcv}",
             key.attributes.algorithm
-        ))
-    }
-
-    fn imported(&self, key: &KeyToImport, done: &CommandDone) -> Result<(), Failure> {
-        if done.index.is_some() && done.kcv == Some(key.attributes.kcv) {
-            return Ok(());
-        }
-        let id = key.id();
-        Err(Failure::new(
-            format!("{id} 未导入,或校验值与文件不同;请查看日志。"),
-            format!(
-                "{id} was not imported with the check value of the file; look at the log before you go on"
-            ),
         ))
     }
 
@@ -101,6 +88,18 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         }
         Ok(())
     }
+}
+
+/// The last component finishes the import, with the check value that the file names.
+fn imported(key: &KeyToImport, done: &CommandDone) -> Result<(), Failure> {
+    if done.index.is_some() && done.kcv == Some(key.attributes.kcv) {
+        return Ok(());
+    }
+    let id = key.id();
+    Err(Failure::new(
+        format!("{id} 未导入,或校验值与文件不同;请查看日志。"),
+        format!("{id} was not imported with the check value of the file; look at the log before you go on"),
+    ))
 }
 
 /// A version number is never used again: what is in the log must be the key of the file.

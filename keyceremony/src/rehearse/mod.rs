@@ -184,9 +184,16 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             return Ok(Run::Again);
         }
         let state = self.link.status()?.state;
+        if state == ModuleState::Uninitialised && self.options.log.join("checkpoint").exists() {
+            return Err(Failure::new(
+                "此目录中有日志,却没有它的仪式资料;请恢复 ceremony 目录,或换一个目录。",
+                "there is a log here but not the ceremony that it belongs to; restore the ceremony directory, or rehearse in \
+                 a new directory",
+            ));
+        }
         if state == ModuleState::Uninitialised {
             self.link.abort()?;
-            self.place.clear_pending()?;
+            self.place.clear_pending(&self.script.custodians.names)?;
             return Ok(Run::First);
         }
         Err(Failure::new(
@@ -213,7 +220,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             ),
         ];
         if let Some(instance) = &self.instance {
-            lines.push(format!("    实例 instance    {}", to_hex(&instance.instance)));
+            lines.push(format!("    实例 instance    {}", to_hex(&instance.id)));
             if instance.identity != status.identity {
                 return Err(Failure::new(
                     "模块身份与创世时登记的不同;不要提交任何秘密,请通知安全官。",
@@ -279,7 +286,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let known = self.known()?;
         let instance = self.instance()?;
         let book = logbook::read(&self.options.log, &instance.vkey, known.size)?;
-        let (instance_id, vkey) = (to_hex(&instance.instance), instance.vkey.to_string());
+        let (instance_id, vkey) = (to_hex(&instance.id), instance.vkey.to_string());
         self.room.say(&format!("    实例 instance    {instance_id}"))?;
         self.room.say(&format!("    日志公钥 vkey    {vkey}"))?;
         for (id, key) in book.state.keys() {
@@ -357,7 +364,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             state,
             ..
         } = self.link.status()?;
-        let ours = self.instance()?.instance;
+        let ours = self.instance()?.id;
         match instance {
             Some(known) if known.instance == ours && boot == self.boot => Ok(known),
             _ if boot != self.boot => Err(Failure::new(

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use time::OffsetDateTime;
+
 use crate::failure::{Failure, OrFail};
 use crate::files;
 
@@ -43,19 +45,32 @@ impl Place {
         self.instance().exists()
     }
 
-    /// Removes what an interrupted genesis left: nothing came of it, so its keys and shares are worth nothing.
-    pub(crate) fn clear_pending(&self) -> Result<(), Failure> {
+    /// Whether an interrupted genesis got as far as the last share.
+    pub(crate) fn all_shares(&self, custodians: &[String]) -> bool {
+        let pending = self.pending();
+        custodians.iter().all(|name| pending.share(name).exists())
+    }
+
+    /// Makes room for a new genesis. An interrupted one without all its shares is worth nothing and goes; one that has
+    /// them all is put aside, since shares are never thrown away on a guess.
+    pub(crate) fn clear_pending(&self, custodians: &[String]) -> Result<(), Failure> {
         let pending = self.pending().0;
-        if pending.exists() {
-            fs::remove_dir_all(&pending).or_fail(
-                "无法清除未完成的仪式。",
-                &format!(
-                    "{} of an interrupted genesis cannot be removed",
-                    pending.display()
-                ),
-            )?;
+        if !pending.exists() {
+            return Ok(());
         }
-        Ok(())
+        let cleared = if self.all_shares(custodians) {
+            let seconds = OffsetDateTime::now_utc().unix_timestamp();
+            fs::rename(&pending, self.dir.join(format!("ceremony.abandoned-{seconds}")))
+        } else {
+            fs::remove_dir_all(&pending)
+        };
+        cleared.or_fail(
+            "无法清除未完成的仪式。",
+            &format!(
+                "{} of an interrupted genesis cannot be put away",
+                pending.display()
+            ),
+        )
     }
 
     /// The instance exists: what was pending is the ceremony from here on.

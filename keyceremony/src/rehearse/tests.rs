@@ -298,3 +298,56 @@ fn a_module_with_an_instance_of_somebody_else_is_left_alone() {
     assert!(failure.contains("--state"), "{failure}");
     assert!(table.module.lock().asked.is_empty(), "not even an abort");
 }
+
+#[test]
+fn a_restart_before_keyd_is_attached_costs_no_share() {
+    let table = Table::new();
+    table.module.lock().lose = Some("genesis-finish");
+    assert!(table.play("yes\n").0.is_err());
+    table.module.restart();
+    table.module.lock().phase = ModuleState::Uninitialised;
+    // The log is there, so the genesis is adopted; that keyd does not attach is said, and nothing is made anew.
+    let failure = table.play("yes\n").0.unwrap_err().to_string();
+    assert!(failure.contains("keyd is not attached"), "{failure}");
+    assert!(table.module.lock().asked.is_empty());
+    table.module.lock().phase = ModuleState::Sealed;
+    table.play("yes\n").0.unwrap();
+}
+
+#[test]
+fn shares_of_a_genesis_that_may_exist_are_put_aside() {
+    let table = Table::new();
+    table.module.lock().lose = Some("genesis-finish");
+    assert!(table.play("yes\n").0.is_err());
+    // Neither module nor log remember it.
+    table.module.lock().forget();
+    table.play("yes\n").0.unwrap();
+    let aside = fs::read_dir(table.path()).unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("ceremony.abandoned-")
+    });
+    assert_eq!(aside.count(), 1);
+}
+
+#[test]
+fn a_log_without_its_ceremony_is_left_alone() {
+    let table = Table::new();
+    table.play("yes\n").0.unwrap();
+    fs::remove_dir_all(table.path().join("ceremony")).unwrap();
+    table.module.restart();
+    table.module.lock().phase = ModuleState::Uninitialised;
+    let failure = table.play("yes\n").0.unwrap_err().to_string();
+    assert!(failure.contains("restore the ceremony directory"), "{failure}");
+    assert!(table.module.lock().asked.is_empty());
+}
+
+#[test]
+fn without_any_head_the_genesis_itself_is_the_floor() {
+    let table = Table::new();
+    table.play("yes\n").0.unwrap();
+    table.module.restart();
+    fs::remove_file(table.path().join("transcript.txt")).unwrap();
+    let (outcome, shown) = table.play("yes\n");
+    outcome.unwrap();
+    assert!(shown.contains("newest head 1 entries"), "{shown}");
+}

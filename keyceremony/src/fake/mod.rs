@@ -1,6 +1,8 @@
 //! A module for tests: it speaks the officers' protocol over a real socket with real signatures and boxes, keeps the log
 //! by the log's own rules, and publishes it as keyd does. It has no keys of any use and checks no check values.
 
+mod birth;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,20 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ed25519_dalek::SigningKey;
 use p256::SecretKey;
-use translog::entry::{BootEvent, CommandEvent, Entry, Event, GenesisEvent, KeyMade};
+use translog::entry::{CommandEvent, Entry, Event, KeyMade};
 use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
 use translog::state::LogState;
 use translog::tile::{TILE_WIDTH, Tile, encode_bundle};
 use translog::tree::{Frontier, leaf_hash};
 use wire::cbor::{Bytes, Cbor, Empty};
-use wire::command::{
-    Action, Command, Genesis, Id, ImportKey, PublicKey, SignedCommand, component_commitment,
-};
+use wire::command::{Action, Id, ImportKey, PublicKey, SignedCommand, component_commitment};
 use wire::error::{Refusal, Refused};
 use wire::frame::*;
 use wire::quorum;
 use wire::seal;
-use wire::share::{Share, ShareCertificate, ShareSet, ShareSlot};
+use wire::share::ShareSet;
 
 use crate::link::Link;
 
@@ -42,7 +42,7 @@ pub(crate) struct Proving {
 pub(crate) struct State {
     pub(crate) identity: SecretKey,
     pub(crate) boot: Id,
-    pub(crate) state: ModuleState,
+    pub(crate) phase: ModuleState,
     /// Requests so far, by name.
     pub(crate) asked: Vec<&'static str>,
     /// The custodian whose component has a wrong check value.
@@ -75,7 +75,7 @@ impl Fake {
         let state = State {
             identity: seal::generate().unwrap(),
             boot: id(),
-            state: ModuleState::Uninitialised,
+            phase: ModuleState::Uninitialised,
             asked: Vec::new(),
             wrong_component: None,
             trouble: None,
@@ -127,7 +127,7 @@ impl Fake {
         state.proving = Proving::default();
         state.import = None;
         state.asked.clear();
-        state.state = if state.entries.is_empty() {
+        state.phase = if state.entries.is_empty() {
             ModuleState::Uninitialised
         } else {
             ModuleState::Sealed
@@ -166,6 +166,15 @@ impl State {
         seal::public_key(&self.identity)
     }
 
+    /// As if nothing had ever been.
+    pub(crate) fn forget(&mut self) {
+        self.phase = ModuleState::Uninitialised;
+        self.log = LogState::new();
+        self.tree = Frontier::new();
+        self.entries.clear();
+        fs::remove_dir_all(&self.published).unwrap();
+    }
+
     pub(crate) fn log(&self) -> &LogState {
         &self.log
     }
@@ -197,10 +206,10 @@ impl State {
         let known = self
             .log
             .instance()
-            .filter(|_| self.state == ModuleState::Operational);
+            .filter(|_| self.phase == ModuleState::Operational);
         ModuleStatus {
             version: 1,
-            state: self.state,
+            state: self.phase,
             boot: self.boot,
             module: [9; 32],
             memory: "mlock".into(),
@@ -244,134 +253,11 @@ impl State {
         }
     }
 
-    fn genesis(&mut self, bytes: &[u8]) -> Result<GenesisShares, Refused> {
-        if self.state != ModuleState::Uninitialised {
-            return refuse(Refusal::WrongState, "there is an instance");
-        }
-        let signed = SignedCommand::from_cbor(bytes).unwrap();
-        let command = quorum::check(&signed, None)?;
-        let Action::Genesis(genesis) = &command.action else {
-            return refuse(Refusal::CommandKind, "no genesis");
-        };
-        let (set, shares) = make_shares(&command, genesis);
-        let certificate = ShareCertificate {
-            set: Bytes(set.to_cbor()),
-            mac: [0; 32],
-        };
-        let certificate = certificate.to_cbor();
-        self.proving = Proving {
-            command: bytes.to_vec(),
-            certificate: certificate.clone(),
-            set: Some(set),
-            brought: Vec::new(),
-        };
-        Ok(GenesisShares {
-            certificate: Bytes(certificate),
-            shares,
-        })
-    }
-
-    fn share(&mut self, purpose: Purpose, share: &SealedShare) -> Result<OfficerResponse, Refused> {
-        let set = ShareCertificate::from_cbor(&share.certificate)
-            .unwrap()
-            .open()
-            .unwrap();
-        let slot = set
-            .slots
-            .iter()
-            .find(|slot| slot.index == share.index)
-            .unwrap()
-            .clone();
-        let sealed = seal::parse(&share.sealed).unwrap();
-        let mut plain = vec![0; seal::plain_len(&sealed)];
-        let context = share_in_context(purpose, &self.boot, &set.set, share.index);
-        let Some(secret) = self.one_time.get(&purpose) else {
-            return refuse(Refusal::BoxDamaged, "no one-time key");
-        };
-        if seal::open(&sealed, secret, &context, &mut plain).is_err() {
-            return refuse(Refusal::BoxDamaged, "the box does not open");
-        }
-        if Share::from_cbor(&plain).unwrap().commitment() != slot.commitment {
-            return refuse(Refusal::ShareDamaged, "the share is damaged");
-        }
-        if self.proving.brought.contains(&share.index) {
-            return refuse(Refusal::ShareTwice, "this share is there already");
-        }
-        self.proving.brought.push(share.index);
-        let have = self.proving.brought.len() as u64;
-        let need = match purpose {
-            Purpose::Prove => set.slots.len() as u64,
-            _ => set.threshold,
-        };
-        if purpose == Purpose::Unseal && have >= need {
-            self.state = ModuleState::Recovering;
-        }
-        Ok(OfficerResponse::Progress(Progress { have, need }))
-    }
-
-    fn finish(&mut self) -> Result<OfficerResponse, Refused> {
-        let Proving {
-            command,
-            certificate,
-            set,
-            brought,
-        } = std::mem::take(&mut self.proving);
-        if set.is_none_or(|set| set.slots.len() != brought.len()) {
-            return refuse(Refusal::ShareUnproved, "every custodian proves his share first");
-        }
-        let signed = SignedCommand::from_cbor(&command).unwrap().open().unwrap();
-        let Action::Genesis(genesis) = signed.action else {
-            return refuse(Refusal::CommandKind, "no genesis");
-        };
-        let log_key = self.log_key.verifying_key().to_bytes();
-        let event = GenesisEvent {
-            command: Bytes(command),
-            certificate: Bytes(certificate),
-            log_key,
-            module: [9; 32],
-            memory: "mlock".into(),
-        };
-        let index = self.make(Event::Genesis(event), genesis.node);
-        self.state = ModuleState::Operational;
-        Ok(OfficerResponse::GenesisDone(GenesisDone {
-            vkey: VerifierKey::new(&genesis.origin, log_key).to_string(),
-            index,
-            combinations: 10,
-        }))
-    }
-
-    fn floor(&mut self, bytes: &[u8]) -> Result<OfficerResponse, Refused> {
-        if self.state != ModuleState::Recovering {
-            return refuse(Refusal::WrongState, "nothing to recover");
-        }
-        let known = self.log.instance().unwrap();
-        let (officers, node) = (known.officers.clone(), known.node);
-        let command = quorum::check(&SignedCommand::from_cbor(bytes).unwrap(), Some(&officers))?;
-        self.log.check_command(&command)?;
-        let Action::Floor(floor) = &command.action else {
-            return refuse(Refusal::CommandKind, "no floor");
-        };
-        if floor.boot != self.boot || floor.size > self.tree.size() {
-            return refuse(Refusal::BelowFloor, "the log ends below the floor");
-        }
-        if self.trouble.is_some() {
-            return Ok(OfficerResponse::Done(Empty {}));
-        }
-        let event = BootEvent {
-            floor: Bytes(bytes.to_vec()),
-            module: [9; 32],
-            memory: "mlock".into(),
-        };
-        self.make(Event::Boot(event), node);
-        self.state = ModuleState::Operational;
-        Ok(OfficerResponse::Done(Empty {}))
-    }
-
     fn command(&mut self, bytes: &[u8]) -> Result<CommandDone, Refused> {
         let Some(known) = self
             .log
             .instance()
-            .filter(|_| self.state == ModuleState::Operational)
+            .filter(|_| self.phase == ModuleState::Operational)
         else {
             return refuse(Refusal::WrongState, "not in service");
         };
@@ -495,43 +381,4 @@ impl State {
         }
         fs::write(self.published.join("checkpoint"), self.head().1).unwrap();
     }
-}
-
-fn make_shares(command: &Command, genesis: &Genesis) -> (ShareSet, Vec<Bytes>) {
-    let (set, threshold) = (id(), genesis.custodians.threshold);
-    let (mut slots, mut boxes) = (Vec::new(), Vec::new());
-    for (index, member) in (1..).zip(&genesis.custodians.members) {
-        let share = Share {
-            version: 1,
-            set,
-            epoch: 1,
-            index,
-            threshold,
-            value: [u8::try_from(index).unwrap(); 32],
-        };
-        slots.push(ShareSlot {
-            index,
-            custodian: member.name.clone(),
-            key: member.key,
-            commitment: share.commitment(),
-        });
-        let context = share_out_context(&set, index);
-        let sealed = seal::seal(
-            &member.key,
-            &context,
-            &share.to_cbor(),
-            &seal::generate().unwrap(),
-        );
-        boxes.push(Bytes(sealed.unwrap().to_cbor()));
-    }
-    let set = ShareSet {
-        version: 1,
-        suite: 1,
-        instance: command.instance,
-        set,
-        epoch: 1,
-        threshold,
-        slots,
-    };
-    (set, boxes)
 }

@@ -2,7 +2,7 @@
 //! that a floor can be taken from them (SPEC.md §Transcript).
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -18,6 +18,9 @@ use crate::words::hex_bytes;
 const QUOTE: &str = "| ";
 const QUOTE_EMPTY: &str = "|";
 
+/// Ends a note: one that a crash cut off has no end, and is no note.
+const QUOTE_END: &str = "|.";
+
 /// Writes to the terminal and to the transcript; a line that the transcript did not take is an error, a closed terminal
 /// is not.
 #[derive(Debug)]
@@ -28,16 +31,30 @@ pub(crate) struct Tee<W> {
 
 impl<W: Write> Tee<W> {
     pub(crate) fn append(path: &Path, terminal: W) -> Result<Self, Failure> {
+        let what = format!("the transcript {} cannot be opened", path.display());
         let file = OpenOptions::new()
+            .read(true)
             .append(true)
             .create(true)
             .mode(files::PUBLIC)
             .open(path);
-        let file = file.or_fail(
-            "无法打开记录文件。",
-            &format!("the transcript {} cannot be opened", path.display()),
-        )?;
+        let mut file = file.or_fail("无法打开记录文件。", &what)?;
+        end_line(&mut file).or_fail("无法打开记录文件。", &what)?;
         Ok(Self { file, terminal })
+    }
+}
+
+/// A crash may have cut off the last line; what comes now starts on its own.
+fn end_line(file: &mut File) -> std::io::Result<()> {
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last == [b'\n'] {
+        Ok(())
+    } else {
+        file.write_all(b"\n")
     }
 }
 
@@ -61,19 +78,19 @@ pub(crate) fn quote(note: &str) -> Vec<String> {
         "" => QUOTE_EMPTY.to_owned(),
         line => format!("{QUOTE}{line}"),
     };
-    note.lines().map(quoted).collect()
+    note.lines().map(quoted).chain([QUOTE_END.to_owned()]).collect()
 }
 
 /// The signed notes in a transcript.
 fn quoted_notes(text: &str) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = String::new();
-    for line in text.lines().chain([""]) {
+    for line in text.lines() {
         match line.strip_prefix(QUOTE) {
             Some(part) => note.extend([part, "\n"]),
             None if line == QUOTE_EMPTY => note.push('\n'),
-            None if !note.is_empty() => notes.push(std::mem::take(&mut note)),
-            None => {}
+            None if line == QUOTE_END => notes.push(std::mem::take(&mut note)),
+            None => note.clear(),
         }
     }
     notes

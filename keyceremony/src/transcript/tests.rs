@@ -146,3 +146,19 @@ fn a_receipt_must_prove_its_entry() {
         "the control"
     );
 }
+
+#[test]
+fn a_note_that_a_crash_cut_off_is_none() {
+    let whole = transcript(&[note(5, 1)]);
+    let torn = quote(&note(9, 2)).join("\n");
+    for cut in (0..torn.len()).filter(|cut| torn.is_char_boundary(*cut)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("transcript.txt");
+        std::fs::write(&path, format!("{whole}{}", &torn[..cut])).unwrap();
+        let mut next = Tee::append(&path, Vec::new()).unwrap();
+        next.write_all(b"[1/8] the next run\n").unwrap();
+        next.write_all(quote(&note(7, 3)).join("\n").as_bytes()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(size(&[Evidence::Transcript(&text)]).unwrap(), Some(7), "{cut}");
+    }
+}

@@ -1,6 +1,7 @@
 //! What the log's entries add up to: officers, keys, used commands, budgets. The module makes entries with it, auditors
 //! replay it; both run this code, so that an entry that the module makes is one that an auditor accepts.
 
+mod batches;
 mod failures;
 mod instance;
 mod rules;
@@ -15,6 +16,7 @@ use wire::key::{KeyId, KeyState};
 
 use crate::entry::{Entry, Event, KeyMade};
 
+use batches::Batches;
 pub use failures::Failures;
 pub use instance::Instance;
 pub use rules::may_become;
@@ -69,6 +71,7 @@ pub struct LogState {
     used_chain: Digest,
     sequence: u64,
     failures: Failures,
+    batches: Batches,
     /// Root over `keys`, kept because it is the dear part and seldom changes.
     keys_root: Digest,
 }

@@ -54,7 +54,12 @@ impl LogState {
         )?;
         match &entry.event {
             Event::Command(event) => self.command(event),
-            Event::Batch(event) => self.wrong(&event.wrong),
+            Event::Batch(event) => {
+                let batches = self.batches.with(event)?;
+                self.wrong(&event.wrong)?;
+                self.batches = batches;
+                Ok(())
+            }
             Event::Single(event) => self.wrong(&event.wrong),
             Event::Failures(event) => self.wrong(&event.wrong),
             Event::Component(_)
@@ -120,6 +125,8 @@ impl LogState {
                 .is_some_and(|known| known.node == entry.node),
             "a boot of another module",
         )?;
+        // What was open when the module stopped stays without a last part.
+        self.batches = super::Batches::default();
         if let Some(instance) = &mut self.instance {
             instance.zeroised = false;
         }

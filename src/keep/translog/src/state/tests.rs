@@ -11,6 +11,7 @@ use crate::entry::{
     SingleEvent, WrongPairs,
 };
 
+mod batches;
 mod commands;
 mod keys;
 

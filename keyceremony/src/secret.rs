@@ -170,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn a_descriptor_gives_the_secret_and_a_closed_one_says_so() {
+        use std::os::fd::AsRawFd;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("component");
+        fs::write(&path, "000102030405060708090a0b0c0d0e0f\n").unwrap();
+        let open = File::open(&path).unwrap();
+        let number = u32::try_from(open.as_raw_fd()).unwrap();
+        let component = Source::Descriptor(number).component("zhou").unwrap();
+        assert!(component.with(|bytes| bytes.iter().copied().eq(0..16)));
+        let failure = Source::Descriptor(1_000_000)
+            .component("zhou")
+            .unwrap_err()
+            .to_string();
+        assert!(failure.contains("descriptor 1000000"), "{failure}");
+    }
+
+    #[test]
     fn short_and_empty_passphrases_lock_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("passphrase");

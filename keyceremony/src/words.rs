@@ -126,7 +126,6 @@ pub(crate) fn refusal(code: Refusal) -> &'static str {
         R::TooLarge => "请求过长;请使用同一版本的程序。",
         R::Busy => "模块正忙;请稍后再试。",
         R::Fault => "模块自检失败;请重启模块,再次失败则检查机器。",
-        R::Attached => "已有另一个 keyd 连接此模块;请先停止它。",
         R::NotDurable => "操作已完成,但日志尚未落盘;请检查 keyd。",
         R::UnknownTicket | R::BatchOrder | R::BatchGroups => "请求顺序不对;请重新开始。",
         R::NoSuchKey => "没有这个密钥版本;请核对密钥名称。",

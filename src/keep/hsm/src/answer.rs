@@ -12,6 +12,9 @@ use crate::batch::{self, Batch};
 use crate::module::{Live, Module, Phase, wrong_state};
 use crate::table;
 
+/// Bytes of a client's name or a reason code.
+const NAME_MAX: usize = 256;
+
 /// Assertions in one frame.
 const ASSERTIONS_MAX: usize = 256;
 
@@ -46,6 +49,7 @@ impl Module {
         request: KeydRequest,
     ) -> Result<KeydResponse, Refused> {
         self.permit(table::keyd_states(&request))?;
+        bounded(&request)?;
         match request {
             KeydRequest::Status(_) => Ok(KeydResponse::Status(self.status())),
             KeydRequest::Collect(ack) => self.collect(&ack).map(KeydResponse::Collected),
@@ -80,7 +84,13 @@ impl Module {
                 Ok(KeydResponse::Done(Empty {}))
             }
             KeydRequest::BatchRecords(bytes) => {
-                let verdicts = open_batch(connection)?.records(self, &bytes)?;
+                let verdicts = open_batch(connection)?.records(self, &bytes);
+                // A frame that could not be checked to its end leaves nothing that a total could be made of.
+                let verdicts = verdicts.inspect_err(|_| {
+                    if let Some(batch) = connection.batch.take() {
+                        batch.abort(self);
+                    }
+                })?;
                 Ok(KeydResponse::Verdicts(verdicts.into()))
             }
             KeydRequest::BatchClose(_) => {
@@ -153,7 +163,10 @@ impl Module {
         };
         ModuleStatus {
             version: 1,
-            state: inner.state(&self.random),
+            state: match &inner.phase {
+                Phase::Operational(live) if live.is_zeroised() => ModuleState::Zeroised,
+                _ => inner.state(&self.random),
+            },
             boot: self.boot,
             module: self.program,
             memory: self.arena.mode().to_string(),
@@ -192,6 +205,24 @@ impl Live {
             witness: "unwitnessed".to_owned(),
             epoch: 0,
         })
+    }
+}
+
+/// Names that keyd gives are as long as keyd's own names can be, so that no entry is longer than an entry may be.
+fn bounded(request: &KeydRequest) -> Result<(), Refused> {
+    let fits = match request {
+        KeydRequest::BatchOpen(open) => open.client.len() <= NAME_MAX,
+        KeydRequest::MacVerify(items) => items.items.iter().all(|item| item.client.len() <= NAME_MAX),
+        KeydRequest::Assert(assertions) => assertions.items.iter().all(|assertion| {
+            let client = assertion.client.as_ref().map_or(0, String::len);
+            assertion.code.len() <= NAME_MAX && client <= NAME_MAX
+        }),
+        _ => true,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(Refused::new(Refusal::TooLarge, "a name is longer than 256 bytes"))
     }
 }
 

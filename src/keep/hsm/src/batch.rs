@@ -1,10 +1,12 @@
 //! A batch on its way through one connection: verdicts out as frames come in, a log entry per 65,536 records, the total
 //! in the last one (service-protocol §6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use translog::entry::{BatchEvent, BatchTotal, Event, FailuresEvent, SingleEvent, SingleRow};
-use wire::batch::{CHUNK_RECORDS, FRAME_RECORDS, Group, Profile, RECORD_LEN, Record, Verdict, check_groups};
+use wire::batch::{
+    BatchError, CHUNK_RECORDS, FRAME_RECORDS, GROUPS_MAX, Group, Profile, RECORD_LEN, Record, Verdict,
+};
 use wire::command::Id;
 use wire::error::{Refusal, Refused};
 use wire::frame::{BatchOpen, BatchResult, Counts, MAC_ITEMS_MAX, MacItem, MacVerdicts, VersionCounts};
@@ -20,6 +22,10 @@ pub(crate) struct Batch {
     id: Id,
     open: BatchOpen,
     groups: Vec<Group>,
+    /// The same rows, to find one that comes twice.
+    seen: HashSet<Group>,
+    /// Their key versions.
+    versions: BTreeSet<KeyVersion>,
     whole: Tally,
     part: Tally,
     parts: u64,
@@ -62,6 +68,8 @@ impl Batch {
             id,
             open,
             groups: Vec::new(),
+            seen: HashSet::new(),
+            versions: BTreeSet::new(),
             whole,
             part,
             parts: 0,
@@ -77,12 +85,15 @@ impl Batch {
 
     /// Appends rows to the group table.
     pub(crate) fn add_groups(&mut self, groups: Vec<Group>) -> Result<(), Refused> {
-        let before = self.groups.len();
-        self.groups.extend(groups);
-        check_groups(&self.groups).map_err(|error| {
-            self.groups.truncate(before);
-            Refused::new(Refusal::BatchGroups, error.to_string())
-        })
+        let refused = || Refused::new(Refusal::BatchGroups, BatchError::Groups.to_string());
+        for group in groups {
+            if self.groups.len() >= GROUPS_MAX || !self.seen.insert(group) {
+                return Err(refused());
+            }
+            self.versions.insert(group.version);
+            self.groups.push(group);
+        }
+        Ok(())
     }
 
     /// Checks a frame of records and gives a verdict byte for each.
@@ -104,7 +115,7 @@ impl Batch {
                 live.log.state(),
                 &live.masters,
                 &self.open.lineage,
-                &self.groups,
+                &self.versions,
             ))
         })?;
         let frame = check::Frame {
@@ -212,7 +223,10 @@ impl Batch {
     }
 }
 
-/// Single checks of one commit window: one frame, one entry.
+/// Clients and keys that one entry names at most, so that it stays below the length of an entry.
+const SINGLE_ROWS_MAX: usize = 64;
+
+/// Single checks of one commit window: one frame, and one entry for as many clients as fit into it.
 pub(crate) fn singles(module: &Module, items: &[MacItem]) -> Result<MacVerdicts, Refused> {
     if !(1..=MAC_ITEMS_MAX).contains(&items.len()) {
         return Err(Refused::new(
@@ -220,49 +234,66 @@ pub(crate) fn singles(module: &Module, items: &[MacItem]) -> Result<MacVerdicts,
             "a frame has 1 to 1024 single checks",
         ));
     }
-    let mut wrong = Wrong::new();
-    let mut tree = Tree::new();
-    let mut rows: BTreeMap<(String, Lineage), BTreeMap<KeyVersion, Counts>> = BTreeMap::new();
     let mut verdicts = Vec::with_capacity(items.len());
+    let mut window = Window::default();
     for item in items {
-        let verdict = single(module, item, &mut wrong)?;
-        tree.push(tree16::leaf(&item.record, verdict));
-        let row = rows
+        if window.rows.len() == SINGLE_ROWS_MAX {
+            std::mem::take(&mut window).log(module)?;
+        }
+        let verdict = single(module, item, &mut window.wrong)?;
+        window.tree.push(tree16::leaf(&item.record, verdict));
+        let row = window
+            .rows
             .entry((item.client.clone(), item.lineage.clone()))
             .or_default();
         row.entry(item.group.version).or_default().add(verdict);
         verdicts.push(verdict.byte());
     }
-    let rows = rows.into_iter().map(|((client, lineage), versions)| {
-        let versions = versions
-            .into_iter()
-            .map(|(version, counts)| VersionCounts { version, counts });
-        SingleRow {
-            client,
-            lineage,
-            versions: versions.collect(),
-        }
-    });
-    let event = SingleEvent {
-        top: tree.top(),
-        rows: rows.collect(),
-        wrong: Vec::new(),
-    };
-    let ticket = module.live(|live| {
-        let wrong = live.spill(&module.random, &mut wrong)?;
-        live.log_checked(
-            &module.random,
-            Event::Single(SingleEvent {
-                wrong: wrong.clone(),
-                ..event
-            }),
-            &wrong,
-        )
-    })?;
+    // Entries are durable in order: the last one stands for all.
+    let ticket = window.log(module)?;
     Ok(MacVerdicts {
         verdicts: verdicts.into(),
         ticket,
     })
+}
+
+/// What goes into one entry of single checks.
+#[derive(Default)]
+struct Window {
+    tree: Tree,
+    rows: BTreeMap<(String, Lineage), BTreeMap<KeyVersion, Counts>>,
+    wrong: Wrong,
+}
+
+impl Window {
+    fn log(mut self, module: &Module) -> Result<u64, Refused> {
+        let rows = self.rows.into_iter().map(|((client, lineage), versions)| {
+            let versions = versions
+                .into_iter()
+                .map(|(version, counts)| VersionCounts { version, counts });
+            SingleRow {
+                client,
+                lineage,
+                versions: versions.collect(),
+            }
+        });
+        let event = SingleEvent {
+            top: self.tree.top(),
+            rows: rows.collect(),
+            wrong: Vec::new(),
+        };
+        module.live(|live| {
+            let wrong = live.spill(&module.random, &mut self.wrong)?;
+            live.log_checked(
+                &module.random,
+                Event::Single(SingleEvent {
+                    wrong: wrong.clone(),
+                    ..event
+                }),
+                &wrong,
+            )
+        })
+    }
 }
 
 fn single(module: &Module, item: &MacItem, wrong: &mut Wrong) -> Result<Verdict, Refused> {
@@ -271,7 +302,13 @@ fn single(module: &Module, item: &MacItem, wrong: &mut Wrong) -> Result<Verdict,
     let profile: Profile = item.profile;
     let keys = module.live(|live| {
         live.log.room()?;
-        Ok(Keys::of(live.log.state(), &live.masters, &item.lineage, &groups))
+        let versions = BTreeSet::from([item.group.version]);
+        Ok(Keys::of(
+            live.log.state(),
+            &live.masters,
+            &item.lineage,
+            &versions,
+        ))
     })?;
     let frame = check::Frame {
         profile,

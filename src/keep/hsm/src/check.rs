@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use cardcrypto::{MasterKey, TacCheck, TacItem};
-use translog::entry::{PAIR_LEN, PAIRS_MAX, WrongPairs};
+use translog::entry::{PAIR_LEN, WrongPairs};
 use translog::state::LogState;
 use wire::batch::{Group, Profile, Record, Verdict};
 use wire::cbor::Bytes;
-use wire::key::{KeyId, KeyState, KeyVersion, Lineage, Usage};
+use wire::key::{FactorSource, KeyId, KeyState, KeyVersion, Lineage, Usage};
 
 use crate::root::Root;
 
@@ -20,6 +20,8 @@ use crate::root::Root;
 pub(crate) struct Guard {
     cards: HashMap<[u8; 8], HashSet<[u8; 8]>>,
     versions: BTreeMap<KeyId, u64>,
+    /// Pairs of the card that has most; never too low, and exact again whenever an entry takes pairs over.
+    most: u64,
 }
 
 /// Wrong pairs by key version, in the order in which they were seen; waiting for their entry.
@@ -45,17 +47,13 @@ impl Guard {
 
     /// Whether no card can have reached `limit`: then a true TAC needs no look at its card.
     fn all_below(&self, state: &LogState, limit: u64) -> bool {
-        let pending = self
-            .cards
-            .values()
-            .map(|pairs| pairs.len() as u64)
-            .max()
-            .unwrap_or_default();
-        state.failures().most() + pending < limit
+        state.failures().most() + self.most < limit
     }
 
     fn add(&mut self, key: &KeyId, card: [u8; 8], pair: [u8; 8]) {
-        if self.cards.entry(card).or_default().insert(pair) {
+        let pairs = self.cards.entry(card).or_default();
+        if pairs.insert(pair) {
+            self.most = self.most.max(pairs.len() as u64);
             *self.versions.entry(key.clone()).or_default() += 1;
         }
     }
@@ -81,12 +79,18 @@ impl Guard {
             }
         }
         self.versions.retain(|_, count| *count > 0);
+        self.most = self
+            .cards
+            .values()
+            .map(|pairs| pairs.len() as u64)
+            .max()
+            .unwrap_or_default();
     }
 }
 
-/// Takes at most [`PAIRS_MAX`] pairs out of `wrong`, for one entry.
-pub(crate) fn take_pairs(wrong: &mut Wrong) -> Vec<WrongPairs> {
-    let (mut rows, mut room) = (Vec::new(), PAIRS_MAX);
+/// Takes at most `room` pairs out of `wrong`, for one entry.
+pub(crate) fn take_pairs(wrong: &mut Wrong, mut room: usize) -> Vec<WrongPairs> {
+    let mut rows = Vec::new();
     while room > 0 {
         let Some(mut first) = wrong.first_entry() else {
             break;
@@ -117,10 +121,10 @@ impl Keys {
         state: &LogState,
         masters: &BTreeMap<KeyId, Arc<MasterKey>>,
         lineage: &Lineage,
-        groups: &[Group],
+        versions: &BTreeSet<KeyVersion>,
     ) -> Self {
-        let versions: BTreeSet<KeyVersion> = groups.iter().map(|group| group.version).collect();
-        let usable = versions.into_iter().filter_map(|version| {
+        let usable = versions.iter().filter_map(|version| {
+            let version = *version;
             let id = KeyId {
                 lineage: lineage.clone(),
                 version,
@@ -132,6 +136,23 @@ impl Keys {
             versions: usable.collect(),
         }
     }
+}
+
+/// The card that a guess is about, as its key sees it: a factor that the key does not derive with makes no other card, so
+/// varying it must give no fresh budget.
+fn card_tag(root: &Root, id: &KeyId, master: &MasterKey, group: &Group, record: &Record) -> [u8; 8] {
+    let uses = |source: &FactorSource| master.levels().contains(source);
+    let issuer = if uses(&FactorSource::ISSUER_ID) {
+        group.issuer
+    } else {
+        [0; 8]
+    };
+    let card = if uses(&FactorSource::ASN_RIGHT8) {
+        record.card
+    } else {
+        [0; 8]
+    };
+    root.card_tag(id.lineage.wall(), &issuer, &card)
 }
 
 fn usable(state: &LogState, id: &KeyId) -> bool {
@@ -224,7 +245,7 @@ pub(crate) fn judge(
         let Some(group) = frame.groups.get(usize::from(record.group)) else {
             return Verdict::Malformed;
         };
-        let Some((id, _)) = frame.keys.versions.get(&group.version) else {
+        let Some((id, master)) = frame.keys.versions.get(&group.version) else {
             return Verdict::UnknownKey;
         };
         // The state is looked at once more: a key may have been suspended while the cipher ran.
@@ -242,7 +263,7 @@ pub(crate) fn judge(
         if matched && guard.all_below(state, limits.card) {
             return Verdict::Ok;
         }
-        let card = root.card_tag(id.lineage.wall(), &group.issuer, &record.card);
+        let card = card_tag(root, id, master, group, record);
         if guard.of_card(state, &card) >= limits.card {
             return Verdict::Withheld;
         }

@@ -54,6 +54,11 @@ impl Module {
                         .map(|card| live.root.card_tag(&card.wall, &card.issuer, &card.card));
                     live.log_command(self, bytes, card)
                 }
+                Action::Zeroise(_) => {
+                    let done = live.log_command(self, bytes, None)?;
+                    live.wipe();
+                    Ok(done)
+                }
                 _ => live.log_command(self, bytes, None),
             }
         })
@@ -154,6 +159,7 @@ impl Module {
         part: &SealedComponent,
         opened: Result<Secret, Refused>,
     ) -> Result<CommandDone, Refused> {
+        live.log.room()?;
         let Some(import) = live.imports.get_mut(&part.command) else {
             return Err(Refused::new(
                 Refusal::ComponentForeign,

@@ -139,6 +139,12 @@ impl Module {
         let Action::Genesis(genesis) = &command.action else {
             return Err(Refused::new(Refusal::CommandKind, "this is no genesis command"));
         };
+        if command.officer_epoch != 0 || command.not_before != 0 {
+            return Err(Refused::new(
+                Refusal::CommandWindow,
+                "a genesis command has officer epoch 0 and a window that begins at log entry 0; propose it again",
+            ));
+        }
         if genesis.identity != self.identity_public {
             return Err(Refused::new(
                 Refusal::WrongInstance,

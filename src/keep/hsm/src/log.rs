@@ -20,6 +20,9 @@ use crate::random::Random;
 /// Entries that wait for keyd at most; above it the module refuses work instead of growing.
 const PENDING_MAX: usize = 65_536;
 
+/// … or bytes of them.
+const PENDING_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of entries and records in one answer to keyd, well below a frame.
 const COLLECT_BYTES: usize = 700 * 1024;
 
@@ -38,6 +41,7 @@ pub(crate) struct Log {
     started: Instant,
     /// Entries from `durable` on.
     pending: VecDeque<Pending>,
+    pending_bytes: usize,
     durable: u64,
     durable_root: Hash,
     /// Heads handed out since: size → root.
@@ -74,6 +78,7 @@ impl Log {
             seed,
             started,
             pending,
+            pending_bytes: 0,
             durable,
             durable_root,
             heads,
@@ -113,7 +118,7 @@ impl Log {
 
     /// Refuses new work while keyd is too far behind.
     pub(crate) fn room(&self) -> Result<(), Refused> {
-        if self.pending.len() < PENDING_MAX {
+        if self.pending.len() < PENDING_MAX && self.pending_bytes < PENDING_BYTES_MAX {
             Ok(())
         } else {
             Err(Refused::new(
@@ -157,6 +162,7 @@ impl Log {
         entry.state_root = advanced.map_err(|error| forbidden(&error))?;
         let bytes = entry.to_cbor();
         self.frontier.push(leaf_hash(&bytes));
+        self.pending_bytes += bytes.len();
         self.pending.push_back(Pending {
             entry: bytes,
             frontier: self.frontier.clone(),
@@ -177,7 +183,8 @@ impl Log {
             ));
         }
         while self.durable < ack.durable {
-            self.pending.pop_front();
+            let taken = self.pending.pop_front().map_or(0, |pending| pending.entry.len());
+            self.pending_bytes = self.pending_bytes.saturating_sub(taken);
             self.durable += 1;
         }
         self.durable_root = ack.root;

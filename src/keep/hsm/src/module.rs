@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cardcrypto::MasterKey;
 use securemem::{Arena, Secret};
-use translog::entry::{DeniedEvent, Event, WrongPairs};
+use translog::entry::{DeniedEvent, Event, PAIRS_MAX, WrongPairs};
 use wire::command::{Digest, Id, PublicKey};
 use wire::error::{Refusal, Refused};
 use wire::frame::{BatchResult, Collect, Collected, KeyInfo, Keys, ModuleState, Progress, StoredRecord};
@@ -27,6 +27,10 @@ const COLLECT_WAIT: Duration = Duration::from_millis(500);
 
 /// How long an officer's command waits for keyd to make it durable.
 const DURABLE_WAIT: Duration = Duration::from_secs(30);
+
+/// Wrong pairs that an entry carries beside other things; more go into entries of their own before it, so that no
+/// mixture of clients, versions and pairs is longer than an entry may be.
+const INLINE_PAIRS: usize = 500;
 
 /// Batch results that wait to be fetched.
 const RESULTS_MAX: usize = 1024;
@@ -98,6 +102,23 @@ impl Live {
         }
     }
 
+    /// Whether a quorum has wiped this module; what is left waits for its last entry to be durable.
+    pub(crate) fn is_zeroised(&self) -> bool {
+        self.log
+            .state()
+            .instance()
+            .is_some_and(|instance| instance.zeroised)
+    }
+
+    /// Wipes every key at once, but the log's, which still signs the head over the entry that says so.
+    pub(crate) fn wipe(&mut self) {
+        self.masters.clear();
+        self.imports.clear();
+        self.results.clear();
+        self.guard = Guard::default();
+        self.root.wipe();
+    }
+
     /// Makes an entry, and lets the budgets know that its wrong pairs are in the log now.
     pub(crate) fn log_checked(
         &mut self,
@@ -112,13 +133,11 @@ impl Live {
 
     /// Logs what does not fit into one entry, and gives the rest.
     pub(crate) fn spill(&mut self, random: &Random, wrong: &mut Wrong) -> Result<Vec<WrongPairs>, Refused> {
-        loop {
-            let pairs = check::take_pairs(wrong);
-            if wrong.is_empty() {
-                return Ok(pairs);
-            }
+        while wrong.values().map(Vec::len).sum::<usize>() > INLINE_PAIRS {
+            let pairs = check::take_pairs(wrong, PAIRS_MAX);
             self.log_checked(random, batch::failures(pairs.clone()), &pairs)?;
         }
+        Ok(check::take_pairs(wrong, INLINE_PAIRS))
     }
 
     /// Keeps a batch's result until it is released.
@@ -196,9 +215,13 @@ impl Module {
     /// Works on the Operational module, and wakes the collector.
     pub(crate) fn live<T>(&self, work: impl FnOnce(&mut Live) -> Result<T, Refused>) -> Result<T, Refused> {
         let mut inner = self.lock();
+        let state = inner.state(&self.random);
         let Phase::Operational(live) = &mut inner.phase else {
-            return Err(wrong_state(inner.state(&self.random)));
+            return Err(wrong_state(state));
         };
+        if live.is_zeroised() {
+            return Err(wrong_state(ModuleState::Zeroised));
+        }
         let done = work(live);
         drop(inner);
         self.notify();
@@ -213,9 +236,10 @@ impl Module {
     pub(crate) fn deny(&self, socket: &'static str, request: u64, refused: &Refused) {
         let mut inner = self.lock();
         let key = (refused.code, socket, request);
-        if inner.denied.len() < DENIED_MAX || inner.denied.contains_key(&key) {
-            *inner.denied.entry(key).or_default() += 1;
-        }
+        // Beyond the bound refusals are still counted, under the frame that could not be read.
+        let full = inner.denied.len() >= DENIED_MAX && !inner.denied.contains_key(&key);
+        let key = if full { (Refusal::BadFrame, socket, 0) } else { key };
+        *inner.denied.entry(key).or_default() += 1;
         drop(inner);
         self.notify();
     }
@@ -229,6 +253,11 @@ impl Module {
         if let Phase::Operational(live) = &mut inner.phase
             && live.log.acknowledge(ack)?
         {
+            if live.is_zeroised() && live.log.durable() == live.log.size() {
+                // Nothing is left to hand out: now the log key goes too.
+                inner.phase = Phase::Zeroised;
+                inner.one_time = OneTimeKeys::default();
+            }
             self.notify();
         }
         let deadline = Instant::now() + COLLECT_WAIT;
@@ -255,7 +284,6 @@ impl Module {
     pub(crate) fn settle(&self, done: wire::frame::CommandDone) -> Result<wire::frame::CommandDone, Refused> {
         if let Some(index) = done.index {
             self.wait_durable(index)?;
-            self.finish_zeroise();
         }
         Ok(done)
     }
@@ -264,11 +292,11 @@ impl Module {
         let deadline = Instant::now() + DURABLE_WAIT;
         let mut inner = self.lock();
         loop {
-            let Phase::Operational(live) = &inner.phase else {
-                return Err(wrong_state(inner.state(&self.random)));
-            };
-            if live.log.durable() > index {
-                return Ok(());
+            match &inner.phase {
+                Phase::Operational(live) if live.log.durable() <= index => {}
+                // A wiped module has had its last entry made durable.
+                Phase::Operational(_) | Phase::Zeroised => return Ok(()),
+                _ => return Err(wrong_state(inner.state(&self.random))),
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -282,26 +310,14 @@ impl Module {
         }
     }
 
-    /// Once the entry of a zeroise command is durable, nothing of the instance stays in this process.
-    fn finish_zeroise(&self) {
-        let mut inner = self.lock();
-        let wiped = matches!(&inner.phase, Phase::Operational(live)
-            if live.log.state().instance().is_some_and(|instance| instance.zeroised));
-        if wiped {
-            inner.phase = Phase::Zeroised;
-            inner.one_time = OneTimeKeys::default();
-        }
-        drop(inner);
-        self.notify();
-    }
-
     pub(crate) fn abort(&self) {
         let mut inner = self.lock();
         match &mut inner.phase {
             Phase::Uninitialised(proving) => *proving = None,
             Phase::Sealed(unsealing) => *unsealing = Unsealing::default(),
             Phase::Operational(live) => live.imports.clear(),
-            Phase::Recovering(_) | Phase::Zeroised => {}
+            Phase::Recovering(_) => inner.phase = Phase::Sealed(Unsealing::default()),
+            Phase::Zeroised => {}
         }
         inner.one_time = OneTimeKeys::default();
     }
@@ -321,20 +337,19 @@ impl Inner {
         }
     }
 
-    /// Moves waiting refusals into the log.
+    /// Moves waiting refusals into the log, as far as there is room.
     fn log_denied(&mut self, random: &Random) -> Result<(), Refused> {
         let Phase::Operational(live) = &mut self.phase else {
             return Ok(());
         };
-        if live
-            .log
-            .state()
-            .instance()
-            .is_some_and(|instance| instance.zeroised)
-        {
+        if live.is_zeroised() {
             return Ok(());
         }
-        for ((code, socket, request), count) in std::mem::take(&mut self.denied) {
+        while live.log.room().is_ok() {
+            let Some(first) = self.denied.first_entry() else {
+                break;
+            };
+            let ((code, socket, request), count) = (*first.key(), *first.get());
             let event = DeniedEvent {
                 code,
                 socket: socket.to_owned(),
@@ -342,6 +357,7 @@ impl Inner {
                 count,
             };
             live.log.make(random, Event::Denied(event), None)?;
+            first.remove();
         }
         Ok(())
     }

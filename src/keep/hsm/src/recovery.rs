@@ -12,7 +12,7 @@ use translog::note::open_checkpoint;
 use translog::state::LogState;
 use translog::tree::{Frontier, leaf_hash};
 use wire::cbor::{Bytes, Cbor, Empty};
-use wire::command::{Action, Command, Digest, Floor, SignedCommand};
+use wire::command::{Action, Command, Digest, Floor, MEMBERS_MAX, SignedCommand};
 use wire::error::{Refusal, Refused};
 use wire::frame::{KeydResponse, Progress, Purpose, Records, Replay, ReplayEnd, SealedShare};
 use wire::key::KeyId;
@@ -145,6 +145,7 @@ impl Module {
             .collect::<std::collections::BTreeSet<_>>();
         if (set.version, set.suite) != (1, 1)
             || indices_differ.len() != set.slots.len()
+            || set.slots.len() > MEMBERS_MAX
             || !(2..=set.slots.len() as u64).contains(&set.threshold)
         {
             return Err(foreign("the share certificate is not one of this format"));
@@ -178,7 +179,12 @@ impl Module {
         if progress.have < progress.need {
             unsealing.sets.push(gathering);
             if unsealing.sets.len() > GATHERED_MAX {
-                unsealing.sets.remove(0);
+                // The set with fewest shares gives way: a stranger's first share does not push out honest ones.
+                let fewest = (0..)
+                    .zip(&unsealing.sets)
+                    .min_by_key(|(_, set)| set.shares.len())
+                    .map(|(place, _)| place);
+                unsealing.sets.remove(fewest.unwrap_or_default());
             }
             return Ok(progress);
         }
@@ -291,7 +297,10 @@ impl Module {
                 let damaged = || Refused::new(Refusal::RecordDamaged, "a sealed record cannot be read");
                 let record = SealedRecord::from_cbor(&bytes).map_err(|_| damaged())?;
                 let header = RecordHeader::from_cbor(&record.header).map_err(|_| damaged())?;
-                recovering.records.insert(header.id.clone(), (header, bytes.0));
+                // What the log does not name is garbage, however much of it there is.
+                if recovering.state.key(&header.id).is_some() {
+                    recovering.records.insert(header.id.clone(), (header, bytes.0));
+                }
             }
             Ok(KeydResponse::Done(Empty {}))
         });

@@ -96,6 +96,12 @@ impl Root {
         Self::new(arena, key, instance)
     }
 
+    /// Wipes the root; whatever asks it for something afterwards is refused before it gets here.
+    pub(crate) fn wipe(&mut self) {
+        self.key.with_mut(|key| key.fill(0));
+        self.tags.with_mut(|key| key.fill(0));
+    }
+
     /// The service whose root it is.
     pub(crate) fn instance(&self) -> Id {
         self.instance

@@ -1,10 +1,12 @@
 //! Two sockets, fixed threads on secret stacks, frames bounded before anything else.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use securemem::{MemoryError, Preference, peer, spawn_secret_stack};
 use wire::cbor::Cbor;
 use wire::error::{Refusal, Refused};
@@ -15,6 +17,9 @@ use crate::module::Module;
 
 /// Connections of keyd's that are served at once.
 pub(crate) const KEYD_THREADS: usize = 8;
+
+/// Officers' requests that are served at once: one that waits for keyd must not keep the others waiting.
+pub(crate) const OFFICER_THREADS: usize = 3;
 
 /// Secret stack of each thread.
 pub(crate) const STACK_BYTES: usize = 256 * 1024;
@@ -53,10 +58,18 @@ pub(crate) fn start(
             accept(&keyd.0, &keyd.1, |stream| serve_keyd(&module, stream));
         })?;
     }
-    let module = Arc::clone(module);
-    spawn_secret_stack("officers", STACK_BYTES, preference, move || {
-        accept(&officers, &officer_peers, |stream| serve_officer(&module, stream));
-    })?;
+    let officers = Arc::new((officers, officer_peers));
+    for number in 0..OFFICER_THREADS {
+        let (module, officers) = (Arc::clone(module), Arc::clone(&officers));
+        spawn_secret_stack(
+            &format!("officers-{number}"),
+            STACK_BYTES,
+            preference,
+            move || {
+                accept(&officers.0, &officers.1, |stream| serve_officer(&module, stream));
+            },
+        )?;
+    }
     Ok(())
 }
 
@@ -171,10 +184,12 @@ fn send(stream: &mut UnixStream, response: &impl Cbor) -> std::io::Result<()> {
         if left.is_zero() || !peer::wait_writable(&*stream, left)? {
             return Err(std::io::ErrorKind::TimedOut.into());
         }
-        // Bounded pieces: a blocking write of a whole frame would wait for a peer that has stopped reading.
-        let piece = rest.split_at(rest.len().min(64 * 1024)).0;
-        let written = stream.write(piece)?;
-        rest = rest.split_at(written).1;
+        // Never a blocking write: a peer that has stopped reading must not hold the thread past its time.
+        match rustix::net::send(&*stream, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(written) => rest = rest.split_at(written).1,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }

@@ -98,6 +98,14 @@ pub fn run_module(options: &Options) -> Result<std::convert::Infallible, StartEr
     };
     let (keyd_peers, officer_peers) = (peers(&options.keyd_uids), peers(&options.officer_uids));
     serve(&module, keyd, officers, keyd_peers, officer_peers, options.memory)?;
+    // No backtrace: reading symbols would open files, and there are none any more.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(
+            std::io::stderr(),
+            "citykeep-hsm: a fault at {place}; the module stops"
+        );
+    }));
     Sandbox::module().install()?;
     let ready = format!(
         "ready boot={} memory={}\n",
@@ -186,7 +194,8 @@ fn listen(path: &Path) -> Result<(UnixListener, File), StartError> {
         path: path.display().to_string(),
         why,
     };
-    let lock_path = path.with_extension("lock");
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
     let lock = OpenOptions::new()
         .write(true)
         .create(true)

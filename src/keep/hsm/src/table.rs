@@ -27,7 +27,9 @@ pub(crate) fn officer_states(request: &OfficerRequest) -> &'static [ModuleState]
     use ModuleState as S;
     match request {
         OfficerRequest::Status(_) => ModuleState::ALL,
-        OfficerRequest::Hello(_) | OfficerRequest::Abort(_) => &[S::Uninitialised, S::Sealed, S::Operational],
+        OfficerRequest::Hello(_) => &[S::Uninitialised, S::Sealed, S::Operational],
+        // A root from a foreign share set must not keep the right custodians out: recovery can be given up.
+        OfficerRequest::Abort(_) => &[S::Uninitialised, S::Sealed, S::Recovering, S::Operational],
         OfficerRequest::Genesis(_) | OfficerRequest::Prove(_) | OfficerRequest::GenesisFinish(_) => {
             &[S::Uninitialised]
         }
@@ -119,7 +121,7 @@ mod tests {
             (R::Floor(Bytes(vec![])), "--y---"),
             (R::Command(Bytes(vec![])), "---y--"),
             (R::Component(component), "---y--"),
-            (R::Abort(Empty {}), "yy-y--"),
+            (R::Abort(Empty {}), "yyyy--"),
         ]
     }
 

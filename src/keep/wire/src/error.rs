@@ -13,8 +13,6 @@ crate::cbor_code! {
         Busy = 4, "busy";
         /// A self-test or health test failed; only status is answered.
         Fault = 5, "fault";
-        /// Another keyd collects from this module.
-        Attached = 6, "attached";
         /// The log entry is not durable yet.
         NotDurable = 7, "not-durable";
         /// No result waits under this ticket.

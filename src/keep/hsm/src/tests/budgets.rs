@@ -156,3 +156,51 @@ fn key_states_decide_and_a_suspended_key_is_unknown() {
     assert_eq!(back.unwrap_err().code, Refusal::KeyState);
     keyd.stop();
 }
+
+#[test]
+fn a_factor_that_the_key_does_not_use_gives_no_fresh_guesses() {
+    use wire::batch::Group;
+    use wire::cbor::{Bytes, Empty};
+    use wire::frame::{BatchGroups, BatchOpen, KeydRequest, KeydResponse};
+    use wire::key::{FactorSource, KeyVersion, Lineage};
+    let (module, people, keyd) = living(Algorithm::Sm4);
+    let mut wanted = attributes(9, Algorithm::Sm4, &KEY);
+    wanted.levels = vec![FactorSource::ASN_RIGHT8];
+    command(&module, people.signed(Action::GenerateKey(wanted))).unwrap();
+    set_state(&module, &people, 9, KeyState::Active).unwrap();
+    let mut connection = crate::Connection::default();
+    let open = BatchOpen {
+        client: "c".into(),
+        profile: wire::batch::Profile::PurchaseTac,
+        lineage: Lineage::parse("transit/purse/tac").unwrap(),
+    };
+    // Every guess under another issuer; the card's key does not depend on it.
+    let groups = (1..=20_u8)
+        .map(|at| Group {
+            version: KeyVersion(9),
+            issuer: [at; 8],
+        })
+        .collect();
+    let records: Vec<u8> = (0..20_u16)
+        .flat_map(|at| {
+            let guess = record(Algorithm::Sm4, &KEY, 7, 1, u32::from(at));
+            wire::batch::Record { group: at, ..guess }.to_bytes(wire::batch::Profile::PurchaseTac)
+        })
+        .collect();
+    module.keyd(&mut connection, KeydRequest::BatchOpen(open));
+    module.keyd(&mut connection, KeydRequest::BatchGroups(BatchGroups { groups }));
+    let answer = module.keyd(&mut connection, KeydRequest::BatchRecords(Bytes(records)));
+    let KeydResponse::Verdicts(verdicts) = answer else {
+        panic!("{answer:?}")
+    };
+    let verdicts: Vec<Verdict> = verdicts
+        .iter()
+        .filter_map(|byte| Verdict::from_byte(*byte))
+        .collect();
+    assert_eq!(
+        verdicts,
+        [[Verdict::BadTac; 16].as_slice(), &[Verdict::Withheld; 4]].concat()
+    );
+    module.keyd(&mut connection, KeydRequest::BatchClose(Empty {}));
+    keyd.stop();
+}

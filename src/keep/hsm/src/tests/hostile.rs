@@ -302,3 +302,77 @@ fn every_refusal_of_the_living_module_is_in_the_log_with_its_count() {
         "{denied:?}"
     );
 }
+
+#[test]
+fn a_zeroise_wipes_at_once_whoever_brings_it_and_whether_or_not_keyd_acknowledges() {
+    let (people, _, now) = day();
+    let module = restart(&people, &now).unwrap();
+    let mut open = Connection::default();
+    let request = KeydRequest::BatchOpen(BatchOpen {
+        client: "c".into(),
+        profile: wire::batch::Profile::PurchaseTac,
+        lineage: wire::key::Lineage::parse("transit/purse/tac").unwrap(),
+    });
+    assert!(matches!(
+        module.keyd(&mut open, request),
+        KeydResponse::BatchOpened(_)
+    ));
+    // Relayed by keyd, and nobody collects.
+    let zeroise = people.signed(Action::Zeroise(Empty {}));
+    let relayed = module.keyd(&mut Connection::default(), KeydRequest::Command(Bytes(zeroise)));
+    assert!(matches!(relayed, KeydResponse::CommandDone(_)), "{relayed:?}");
+    assert_eq!(module.status().state, ModuleState::Zeroised);
+    let good = record(Algorithm::Sm4, &KEY, 1, 1, 0).to_bytes(wire::batch::Profile::PurchaseTac);
+    let answer = module.keyd(&mut open, KeydRequest::BatchRecords(Bytes(good.to_vec())));
+    assert!(
+        matches!(answer, KeydResponse::Refused(_)),
+        "no verdict any more: {answer:?}"
+    );
+    // Its entry can still be collected; then the log key goes too.
+    let keyd = Keyd::start(&module, now);
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    let disk = keyd.stop();
+    assert!(matches!(module.lock().phase, crate::module::Phase::Zeroised));
+    let back = restart(&people, &disk).unwrap();
+    assert_eq!(
+        batch(&back, 1, &[record(Algorithm::Sm4, &KEY, 5, 5, 0)])
+            .unwrap()
+            .0,
+        [Verdict::Ok]
+    );
+}
+
+#[test]
+fn a_name_that_would_not_fit_into_an_entry_gets_no_verdict() {
+    let (people, _, now) = day();
+    let module = restart(&people, &now).unwrap();
+    let open = |len: usize| {
+        let request = KeydRequest::BatchOpen(BatchOpen {
+            client: "c".repeat(len),
+            profile: wire::batch::Profile::PurchaseTac,
+            lineage: wire::key::Lineage::parse("transit/purse/tac").unwrap(),
+        });
+        module.keyd(&mut Connection::default(), request)
+    };
+    assert!(matches!(open(256), KeydResponse::BatchOpened(_)));
+    assert!(matches!(open(257), KeydResponse::Refused(refused) if refused.code == Refusal::TooLarge));
+}
+
+#[test]
+fn a_foreign_root_can_be_given_up() {
+    let (people, _, now) = day();
+    let (other, mut strangers) = (new_module(), People::new());
+    let keyd = Keyd::start(&other, Disk::default());
+    genesis(&other, &mut strangers);
+    keyd.stop();
+    let module = new_module();
+    attach(&module, &now);
+    unseal(&module, &strangers, &[0, 1, 2]).unwrap();
+    assert_eq!(module.status().state, ModuleState::Recovering);
+    module.officers(OfficerRequest::Abort(Empty {}));
+    assert_eq!(module.status().state, ModuleState::Sealed);
+    unseal(&module, &people, &[0, 1, 2]).unwrap();
+    let (size, root) = now.head();
+    floor(&module, &people, size, root).unwrap();
+    replay(&module, &now).unwrap();
+}

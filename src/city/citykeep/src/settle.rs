@@ -1,8 +1,9 @@
 //! `citykeep clear verify`
 
+use std::io::{self, Write};
 use std::path::Path;
 
-use clearing::{Day, DayResult, Output, verify_day, write_verdicts};
+use clearing::{Day, DayResult, Output, OutputError, verify_day, write_verdicts};
 use serde_json::json;
 
 use crate::cli::ClearVerify;
@@ -25,10 +26,15 @@ pub(crate) fn verify(arguments: &ClearVerify) -> Result<Report, Failure> {
     }))?;
     drop(meter);
 
-    // The receipt first: verdicts on disk always have their proof beside them.
-    write_receipt(&receipt, &result)?;
-    write_verdicts(&verdicts, result.verdicts.iter())
-        .map_err(|error| Failure::no_result("files", error.to_string()))?;
+    write_both(
+        &receipt,
+        |file| {
+            serde_json::to_writer_pretty(&mut *file, &result.receipt)?;
+            writeln!(file)
+        },
+        || write_verdicts(&verdicts, result.verdicts.iter()),
+    )
+    .map_err(|error| Failure::no_result("files", error))?;
     Ok(report(arguments, &result))
 }
 
@@ -64,12 +70,17 @@ fn same_place(one: &Path, other: &Path) -> bool {
     place(one) == place(other)
 }
 
-fn write_receipt(output: &Output, result: &DayResult) -> Result<(), Failure> {
-    let written = output.write(|file| {
-        serde_json::to_writer_pretty(&mut *file, &result.receipt)?;
-        writeln!(file)
-    });
-    written.map_err(|error| Failure::no_result("files", error.to_string()))
+/// Both files, or none. The receipt first: verdicts on disk always have their proof beside them.
+fn write_both(
+    receipt: &Output,
+    fill_receipt: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    write_verdicts: impl FnOnce() -> Result<(), OutputError>,
+) -> Result<(), String> {
+    receipt.write(fill_receipt).map_err(|error| error.to_string())?;
+    write_verdicts().map_err(|error| match receipt.remove() {
+        Ok(()) => error.to_string(),
+        Err(left) => format!("{error}; and {left}"),
+    })
 }
 
 fn report(arguments: &ClearVerify, result: &DayResult) -> Report {
@@ -143,6 +154,20 @@ mod tests {
         std::fs::write(&arguments.receipt, "{}").unwrap();
         assert!(verify(&arguments).is_err());
         assert!(!arguments.verdicts.exists() && !arguments.receipt.exists());
+    }
+
+    #[test]
+    fn a_receipt_does_not_stay_without_its_verdicts() {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = arguments(dir.path());
+        let (verdicts, receipt) = claim(&arguments).unwrap();
+        let fill = |file: &mut dyn Write| file.write_all(b"{}");
+        let full = || verdicts.write(|_| Err(io::Error::other("disk full")));
+        let failed = write_both(&receipt, fill, full).unwrap_err();
+        assert!(failed.contains("disk full"), "{failed}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        write_both(&receipt, fill, || write_verdicts(&verdicts, std::iter::empty())).unwrap();
+        assert!(arguments.verdicts.exists() && arguments.receipt.exists());
     }
 
     #[test]

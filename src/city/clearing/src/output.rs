@@ -8,9 +8,10 @@ use wire::purse::to_hex;
 
 /// Why a result file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: cannot write here ({why}); {next}", path.display())]
+#[error("{}: cannot {doing} ({why}); {next}", path.display())]
 pub struct OutputError {
     path: PathBuf,
+    doing: &'static str,
     why: String,
     next: &'static str,
 }
@@ -19,6 +20,7 @@ impl OutputError {
     fn new(path: &Path, why: &dyn ToString, next: &'static str) -> Self {
         Self {
             path: path.to_owned(),
+            doing: "write here",
             why: why.to_string(),
             next,
         }
@@ -76,14 +78,32 @@ impl Output {
 
     /// Writes the file beside its place, makes it durable, and renames it.
     pub fn write(&self, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), OutputError> {
+        self.put(fill, |dir| File::open(dir)?.sync_all())
+    }
+
+    fn put(
+        &self,
+        fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+        sync_dir: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<(), OutputError> {
         let failed = |error: std::io::Error| OutputError::new(&self.path, &error, CHECK);
         let part = Part::new(self).map_err(failed)?;
         part.fill(fill).map_err(failed)?;
         std::fs::rename(&part.path, &self.path).map_err(failed)?;
         // Without this the name may be gone after a power cut, though its caller was told that it is there.
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed)
+        sync_dir(&self.dir).map_err(|error| {
+            // Its caller is told that it is not there. If it can't be removed either, the first error says more.
+            let _ = self.remove();
+            failed(error)
+        })
+    }
+
+    /// Takes the file away again, for a run whose other results can't be written.
+    pub fn remove(&self) -> Result<(), OutputError> {
+        std::fs::remove_file(&self.path).map_err(|error| OutputError {
+            doing: "remove this file",
+            ..OutputError::new(&self.path, &error, "remove it by hand: it is no result")
+        })
     }
 
     /// Where the file will be.
@@ -156,9 +176,18 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().contains("disk full"));
         assert_eq!(names(dir.path()), Vec::<String>::new());
+        let unsure = output.put(
+            |file| file.write_all(b"whole"),
+            |_| Err(std::io::Error::other("no sync")),
+        );
+        assert!(unsure.unwrap_err().to_string().contains("no sync"));
+        assert_eq!(names(dir.path()), Vec::<String>::new());
         output.write(|file| file.write_all(b"whole")).unwrap();
         assert_eq!(names(dir.path()), ["out.csv"]);
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        output.remove().unwrap();
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+        assert!(output.remove().unwrap_err().to_string().contains("by hand"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use wire::frame::{Assertion, Assertions, Category, KeydRequest, KeydResponse};
 
 use crate::client_id::ClientId;
@@ -92,7 +92,7 @@ impl Recorder {
     }
 
     /// Hands everything to the module; the index of the last entry, if there was anything. What the module does not
-    /// take stays noted.
+    /// take stays noted; a caller that drops this before its end loses what it had in hand.
     pub async fn flush(&self, control: &Control) -> Result<Option<u64>, ModuleError> {
         let mut rows = self.take().into_iter().peekable();
         let mut last = None;
@@ -112,15 +112,22 @@ impl Recorder {
         Ok(last)
     }
 
-    /// Flushes every second, earlier if a frame is full; until the task is dropped.
-    pub async fn run(self, control: Control) {
+    /// Flushes every second, earlier if a frame is full. Told to stop, it ends between two flushes; what is noted then
+    /// is for the caller's own flush.
+    pub async fn run(self, control: Control, mut stop: oneshot::Receiver<()>) {
         loop {
-            let _ = tokio::time::timeout(FLUSH_EVERY, self.0.full.notified()).await;
+            tokio::select! {
+                _ = tokio::time::timeout(FLUSH_EVERY, self.0.full.notified()) => {}
+                _ = &mut stop => return,
+            }
             match self.flush(&control).await {
                 Ok(_) => {}
                 Err(ModuleError::Refused(refused)) => {
                     tracing::warn!(code = %refused.code, "the module takes no assertions now; they wait");
-                    tokio::time::sleep(FLUSH_EVERY).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(FLUSH_EVERY) => {}
+                        _ = &mut stop => return,
+                    }
                 }
                 Err(ModuleError::Gone(_)) => return,
             }

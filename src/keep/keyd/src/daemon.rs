@@ -13,7 +13,9 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use translog::fs::LogDir;
 use wire::frame::InstanceStatus;
 
@@ -38,6 +40,8 @@ use crate::upkeep::{Approval, Upkeep};
 /// The module may start at the same moment as keyd.
 const CONNECT_TRIES: u32 = 50;
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// For the last notes at a stop: some frames and one sync, on a slow disk too.
+const LAST_NOTES: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until a signal (Ok) or until it can't go on (the sentence).
 pub async fn run(config: &Config) -> Result<()> {
@@ -267,13 +271,16 @@ async fn serve(
     let connections = Connections::new(limits.connections_per_client);
     let mut upkeep = Upkeep {
         app: Arc::clone(&app),
+        // Serving starts only after officers have approved what is loaded.
+        approved_ca: parts.tls.ca_digest(),
         tls: parts.tls,
         connections: connections.clone(),
         policy_file: parts.config.policy_file,
         policy_digest: parts.policy_digest,
     };
     recorder.operation("keyd-start");
-    let notes = tokio::spawn(recorder.clone().run(control.clone()));
+    let (stop_notes, told) = oneshot::channel();
+    let notes = tokio::spawn(recorder.clone().run(control.clone(), told));
     let (stop, stopped) = watch::channel(false);
     let mut server = tokio::spawn(http::serve(
         listener,
@@ -298,11 +305,27 @@ async fn serve(
     if !server.is_finished() {
         server.await.context("the listener failed")?;
     }
-    notes.abort();
-    let _ = notes.await;
+    drop(stop_notes);
+    match timeout(LAST_NOTES, last_notes(notes, &recorder, &control, &ledger)).await {
+        Ok(noted) => noted,
+        Err(_) => bail!(
+            "the module did not take keyd's last notes in {} s; the log may lack the last refusals and this stop. See whether module and disk work, then start keyd again / 停止前的最后记录未能写入日志",
+            LAST_NOTES.as_secs()
+        ),
+    }
+}
+
+/// The last refusals and the stop itself are durable before keyd is gone.
+async fn last_notes(
+    notes: JoinHandle<()>,
+    recorder: &Recorder,
+    control: &Control,
+    ledger: &Ledger,
+) -> Result<()> {
+    // Not cut off: the rows of a flush under way are nowhere else.
+    notes.await.context("keyd's notes failed")?;
     recorder.operation("keyd-stop");
-    // The last refusals and the stop itself are durable before keyd is gone.
-    if let Some(ticket) = recorder.flush(&control).await? {
+    if let Some(ticket) = recorder.flush(control).await? {
         let _ = ledger.wait(ticket).await;
     }
     Ok(())

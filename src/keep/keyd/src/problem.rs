@@ -190,7 +190,7 @@ impl Refusal {
     pub(crate) fn of_module(refused: &Refused) -> Self {
         match refused.code {
             Code::NoSuchKey => Self::no_such_key(),
-            Code::Busy | Code::Attached => Self::busy("The module is busy; try again."),
+            Code::Busy => Self::busy("The module is busy; try again."),
             Code::BatchGroups => Self::bad_request(
                 "batch-groups",
                 "The batch has a group twice or more than 65535 groups; split it.",
@@ -215,7 +215,7 @@ impl Refusal {
     pub(crate) fn of_command(refused: &Refused) -> Self {
         let (status, title) = match refused.code {
             Code::BadCommand | Code::BadFrame | Code::TooLarge => (StatusCode::BAD_REQUEST, "Not a command"),
-            Code::WrongState | Code::Fault | Code::Busy | Code::Attached => return Self::of_module(refused),
+            Code::WrongState | Code::Fault | Code::Busy => return Self::of_module(refused),
             _ => (StatusCode::CONFLICT, "Command refused"),
         };
         Self::new(status, refused.code.as_str(), title, refused.message.clone())

@@ -58,9 +58,13 @@ pub enum TlsError {
 pub(crate) struct Setup {
     pub(crate) server: Arc<ServerConfig>,
     verifier: Arc<ClientVerifier>,
-    /// SHA-256 of the CA bundle file; officers approve it.
-    pub(crate) ca_digest: [u8; 32],
-    /// SHA-256 over all the files: tells whether a reload changes anything.
+    /// The CA bundle in force: a file that officers have not approved does not replace it.
+    ca: Vec<u8>,
+    /// SHA-256 of the bundle in force; officers approve it.
+    ca_digest: [u8; 32],
+    /// SHA-256 of the bundle file as it was found, in force or not.
+    ca_found: [u8; 32],
+    /// SHA-256 over all that is in force: tells whether a reload changes anything.
     files_digest: [u8; 32],
 }
 
@@ -94,7 +98,7 @@ impl Tls {
         Ok(Self {
             config: config.clone(),
             domain: domain.clone(),
-            current: RwLock::new(Arc::new(load(config, domain)?)),
+            current: RwLock::new(Arc::new(load(config, domain, None)?)),
         })
     }
 
@@ -103,9 +107,17 @@ impl Tls {
         self.current().ca_digest
     }
 
-    /// Reads the files again. If they are not good, what was in force stays: its revocation list expires by itself.
-    pub fn reload(&self) -> Result<bool, TlsError> {
-        let fresh = load(&self.config, &self.domain)?;
+    /// SHA-256 of the CA bundle file as the last good load found it. Another than [`Tls::ca_digest`] waits for its
+    /// approval.
+    pub fn ca_found(&self) -> [u8; 32] {
+        self.current().ca_found
+    }
+
+    /// Reads the files again. If they are not good, what was in force stays: its revocation list expires by itself. Of
+    /// a CA bundle that is not the approved one only the digest is taken; revocations must not wait for officers.
+    pub fn reload(&self, approved_ca: &[u8; 32]) -> Result<bool, TlsError> {
+        let kept = self.current();
+        let fresh = load(&self.config, &self.domain, Some((&kept.ca, approved_ca)))?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let changed = current.files_digest != fresh.files_digest;
         *current = Arc::new(fresh);
@@ -122,10 +134,20 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn load(config: &TlsConfig, domain: &TrustDomain) -> Result<Setup, TlsError> {
+/// Reads all files. A reload gives the bundle in force, and the digest with which another may take its place.
+fn load(
+    config: &TlsConfig,
+    domain: &TrustDomain,
+    reload: Option<(&[u8], &[u8; 32])>,
+) -> Result<Setup, TlsError> {
     let certificate = read("certificate", &config.certificate)?;
     let key = read_secret("key", &config.key)?;
-    let ca = read("client CA bundle", &config.client_ca)?;
+    let found = read("client CA bundle", &config.client_ca)?;
+    let ca_found: [u8; 32] = Sha256::digest(&found).into();
+    let ca = match reload {
+        Some((kept, approved)) if ca_found != *approved => kept.to_vec(),
+        _ => found,
+    };
     let crl = read("client revocation list", &config.client_crl)?;
     let files_digest = [&certificate, &key, &ca, &crl]
         .into_iter()
@@ -148,6 +170,8 @@ fn load(config: &TlsConfig, domain: &TrustDomain) -> Result<Setup, TlsError> {
         server: Arc::new(server),
         verifier,
         ca_digest: Sha256::digest(&ca).into(),
+        ca,
+        ca_found,
         files_digest,
     })
 }

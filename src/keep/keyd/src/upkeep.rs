@@ -61,6 +61,8 @@ pub(crate) struct Upkeep {
     pub(crate) connections: Connections,
     pub(crate) policy_file: PathBuf,
     pub(crate) policy_digest: [u8; 32],
+    /// The CA bundle that officers approved when they were last asked; no other comes in force.
+    pub(crate) approved_ca: [u8; 32],
 }
 
 impl Upkeep {
@@ -88,7 +90,7 @@ impl Upkeep {
     }
 
     fn reload_tls(&self) {
-        match self.tls.reload() {
+        match self.tls.reload(&self.approved_ca) {
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!("TLS files were read again");
@@ -113,19 +115,14 @@ impl Upkeep {
         let Ok(status) = self.app.control.status().await else {
             return;
         };
-        let loaded = Approval {
-            policy: self.policy_digest,
-            ca: self.tls.ca_digest(),
-        };
-        let mut approved = loaded.is_given(&status);
+        if let Some(instance) = &status.instance {
+            self.approved_ca = instance.ca;
+        }
+        let mut approved = self.is_approved(&status);
         if !approved && status.instance.is_some() {
             self.take_policy(&status);
             self.reload_tls();
-            let loaded = Approval {
-                policy: self.policy_digest,
-                ca: self.tls.ca_digest(),
-            };
-            approved = loaded.is_given(&status);
+            approved = self.is_approved(&status);
         }
         if self.app.approved.swap(approved, Ordering::AcqRel) != approved {
             self.app.recorder.operation(if approved {
@@ -141,6 +138,17 @@ impl Upkeep {
                 );
             }
         }
+    }
+
+    /// What is in force, and also the bundle file that lies there: a restart would load that one.
+    fn is_approved(&self, status: &ModuleStatus) -> bool {
+        [self.tls.ca_digest(), self.tls.ca_found()].into_iter().all(|ca| {
+            let loaded = Approval {
+                policy: self.policy_digest,
+                ca,
+            };
+            loaded.is_given(status)
+        })
     }
 
     fn take_policy(&mut self, status: &ModuleStatus) {

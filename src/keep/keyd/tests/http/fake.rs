@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) durable: u64,
     /// Entries are kept back from keyd, as if its disk were slow.
     pub(crate) withhold: bool,
+    /// How long it takes over assertions.
+    pub(crate) slow: Duration,
     /// Records to store with the next entry.
     pub(crate) records: Vec<StoredRecord>,
     pub(crate) assertions: Vec<Assertion>,
@@ -73,6 +75,7 @@ impl Fake {
             entries: Vec::new(),
             durable: 0,
             withhold: false,
+            slow: Duration::ZERO,
             records: Vec::new(),
             assertions: Vec::new(),
             frames: Vec::new(),
@@ -162,10 +165,14 @@ impl Fake {
         Ok(match request {
             KeydRequest::Status(_) => KeydResponse::Status(self.lock().status()),
             KeydRequest::Collect(ack) => KeydResponse::Collected(self.collect(ack)?),
-            KeydRequest::Assert(assertions) => KeydResponse::Ticket(self.change(|inner| {
-                inner.assertions.extend(assertions.items);
-                inner.entry("asserted")
-            })),
+            KeydRequest::Assert(assertions) => {
+                let slow = self.lock().slow;
+                std::thread::sleep(slow);
+                KeydResponse::Ticket(self.change(|inner| {
+                    inner.assertions.extend(assertions.items);
+                    inner.entry("asserted")
+                }))
+            }
             KeydRequest::Keys(_) => KeydResponse::Keys(keys()),
             KeydRequest::BatchOpen(open) => {
                 let id = self.change(|inner| {

@@ -3,13 +3,17 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use keyd::assertions::{Recorder, Who};
+use keyd::fatal::Fatal;
+use keyd::module::{Control, Module};
+use sha2::Digest as _;
 use tokio::io::AsyncReadExt;
 use wire::cbor::Bytes;
 use wire::frame::{ModuleState, StoredRecord};
 
 use crate::fake::Fake;
 use crate::house::{House, Keyd, begin, send};
-use crate::pki::REVOKED_SERIAL;
+use crate::pki::{Ca, REVOKED_SERIAL};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orderly_stop_finishes_what_is_under_way() {
@@ -47,6 +51,58 @@ async fn an_orderly_stop_finishes_what_is_under_way() {
         Some(inner.entries.len().to_string().as_str()),
         "and published"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_that_are_being_handed_over_survive_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("hsm.sock");
+    let fake = Fake::start(&socket, [0; 32], [0; 32]);
+    fake.change(|inner| inner.slow = Duration::from_millis(200));
+    let link = Module::new(&socket).connect().await.unwrap();
+    let control = Control::new(link, Fatal::default());
+    let recorder = Recorder::default();
+    for number in 0_u64..600 {
+        let who = Who {
+            client: None,
+            certificate: Some(number.to_be_bytes()),
+        };
+        let _ = recorder.deny("tls-revoked", who);
+    }
+    let (stop, told) = tokio::sync::oneshot::channel();
+    let notes = tokio::spawn(recorder.clone().run(control.clone(), told));
+    fake.wait("the first frame", |inner| !inner.assertions.is_empty());
+    assert!(fake.noted("tls-revoked") < 600, "the rest is under way");
+    drop(stop);
+    notes.await.unwrap();
+    recorder.operation("keyd-stop");
+    assert!(recorder.flush(&control).await.unwrap().is_some());
+    assert_eq!((fake.noted("tls-revoked"), fake.noted("keyd-stop")), (600, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_bundle_waits_for_its_approval() {
+    let house = House::new();
+    let keyd = house.run();
+    let other = Ca::new("Rongcheng clients");
+    let lists = [&house.pki.ca, &other].map(|ca| ca.crl(&[], false)).concat();
+    house.pki.write("crl.pem", &lists, 0o644);
+    house.pki.write("ca.pem", &other.certificate.pem(), 0o644);
+    keyd.signal("HUP");
+    house.fake.wait_noted("approval-gone", 1);
+    let reply = house.get(&keyd, "clearing/engine-1", "/v1/status").await;
+    assert_eq!(reply.code(), "not-approved", "who was let in before still is");
+    let bundle = fs::read(house.pki.dir.join("ca.pem")).unwrap();
+    house
+        .fake
+        .change(|inner| inner.ca = sha2::Sha256::digest(bundle).into());
+    house.fake.wait_noted("approval-given", 1);
+    let old = house.pki.ca.client(crate::pki::CLEARING);
+    if let Ok(mut stream) = house.stream(&keyd, &old).await {
+        let read = stream.read(&mut [0; 1]).await;
+        assert!(!matches!(read, Ok(1)));
+    }
+    house.fake.wait_noted("tls-unknown-issuer", 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

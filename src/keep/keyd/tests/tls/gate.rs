@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keyd::client_id::TrustDomain;
 use keyd::front::{Front, Guest, Turned};
-use keyd::tls::{Reason, Tls};
+use keyd::tls::{Reason, Tls, TlsError};
 use rustls::ClientConfig;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
@@ -44,6 +44,11 @@ impl Gate {
             tls,
             _dir: dir,
         }
+    }
+
+    /// Officers have approved the CA bundle in force, and no other.
+    pub(crate) fn reload(&self) -> Result<bool, TlsError> {
+        self.tls.reload(&self.tls.ca_digest())
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -222,7 +222,7 @@ async fn chains_that_are_too_long_or_too_dear() {
         leaf.chain.push(between.certificate.der().clone());
         let lists = [&gate.pki.ca, &between].map(|ca| ca.crl(&[], false)).concat();
         gate.pki.write("crl.pem", &lists, 0o644);
-        gate.tls.reload().unwrap();
+        gate.reload().unwrap();
         assert_eq!(reason(gate.show(&leaf).await), expected, "path length");
     }
 
@@ -237,7 +237,7 @@ async fn chains_that_are_too_long_or_too_dear() {
         .map(|ca| ca.crl(&[], false))
         .collect();
     gate.pki.write("crl.pem", &lists, 0o644);
-    gate.tls.reload().unwrap();
+    gate.reload().unwrap();
     let mut deep = cas[9].client(CLEARING);
     deep.chain
         .extend(cas.iter().rev().map(|ca| ca.certificate.der().clone()));

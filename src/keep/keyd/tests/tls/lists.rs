@@ -35,18 +35,50 @@ async fn a_reload_takes_what_is_good_and_keeps_what_was() {
     let gate = Gate::new().await;
     gate.good_client_is_let_in("the start").await;
     gate.pki.write("crl.pem", "", 0o644);
-    assert!(matches!(gate.tls.reload(), Err(TlsError::File { .. })));
+    assert!(matches!(gate.reload(), Err(TlsError::File { .. })));
     gate.good_client_is_let_in("a bad reload").await;
     gate.pki.write("crl.pem", &gate.pki.ca.crl(&[4711], false), 0o644);
-    assert!(gate.tls.reload().unwrap());
+    assert!(gate.reload().unwrap());
     assert_eq!(
         reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
         Some(Reason::Revoked)
     );
     gate.pki.write("crl.pem", &gate.pki.ca.crl(&[], false), 0o644);
-    assert!(gate.tls.reload().unwrap());
+    assert!(gate.reload().unwrap());
     gate.good_client_is_let_in("a good reload").await;
-    assert!(!gate.tls.reload().unwrap(), "nothing changed");
+    assert!(!gate.reload().unwrap(), "nothing changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_bundle_comes_in_force_with_its_approval_and_revocations_without() {
+    let other = Ca::new("Rongcheng clients");
+    let gate = Gate::new().await;
+    let first = gate.tls.ca_digest();
+    gate.pki.write("ca.pem", &other.certificate.pem(), 0o644);
+    let lists = [gate.pki.ca.crl(&[4711], false), other.crl(&[], false)].concat();
+    gate.pki.write("crl.pem", &lists, 0o644);
+    assert!(gate.tls.reload(&first).unwrap(), "the list");
+    assert_eq!(gate.tls.ca_digest(), first);
+    let found = gate.tls.ca_found();
+    assert_ne!(found, first, "the other bundle is seen");
+    assert_eq!(
+        reason(gate.show(&other.client(CLEARING)).await),
+        Some(Reason::UnknownIssuer)
+    );
+    assert_eq!(
+        reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
+        Some(Reason::Revoked)
+    );
+    assert!(!gate.tls.reload(&[0; 32]).unwrap(), "a third one is approved");
+    assert_eq!(gate.tls.ca_digest(), first);
+    assert!(gate.tls.reload(&found).unwrap());
+    assert_eq!((gate.tls.ca_digest(), gate.tls.ca_found()), (found, found));
+    let guest = gate.show(&other.client(CLEARING)).await.unwrap();
+    assert_eq!(guest.client.as_str(), CLEARING);
+    assert_eq!(
+        reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
+        Some(Reason::UnknownIssuer)
+    );
 }
 
 #[test]

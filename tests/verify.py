@@ -136,7 +136,7 @@ class Files(dict):
     def __missing__(self, name):
         raise Bad(f"{name}: the file is missing")
 def load(root):
-    paths = [path for path in pathlib.Path(root).rglob("*") if not path.is_dir()]
+    paths = [path for path in pathlib.Path(root).rglob("*") if path.is_symlink() or not path.is_dir()]
     return Files((path.relative_to(root).as_posix(), path.read_bytes()) for path in paths)
 def tile_name(level, n, width):
     groups = [f"x{n // 1000**k % 1000:03}/" for k in (4, 3, 2, 1) if n >= 1000**k]

@@ -386,10 +386,7 @@ mod tests {
         assert_eq!((log.size(), log.root()), (SIZE, maker.frontier.root()));
         assert_eq!(log.last_checkpoint(), Some(maker.note()));
         assert!(log.entries(0..SIZE).unwrap() == maker.entries);
-        assert!(
-            [1, 7, SIZE].into_iter().all(|size| log.proof(0, size).is_ok()),
-            "its three groups"
-        );
+        assert!(log.proof(0, SIZE).is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod support;
 mod tests {
 
     use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::path::{Path, PathBuf};
     use std::thread;
 
@@ -197,6 +198,13 @@ mod tests {
             assert_eq!(log.finding().file, stray);
             fs::remove_file(&path).unwrap();
         }
+        std::os::unix::fs::symlink("nowhere", log.path("tile/link")).unwrap();
+        assert_eq!(log.finding().file, "tile/link", "a link that leads nowhere");
+        fs::remove_file(log.path("tile/link")).unwrap();
+        let no_text = log.path("tile").join(std::ffi::OsStr::from_bytes(b"\xff"));
+        fs::write(&no_text, b"x").unwrap();
+        assert!(log.finding().file.starts_with("tile/"), "a name that is no text");
+        fs::remove_file(&no_text).unwrap();
         log.verify().unwrap();
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{CHECKPOINT, Finding, VKEY, finding};
@@ -69,23 +69,24 @@ impl<'a> Snapshot<'a> {
             if newer.size < self.head.size {
                 return finding(CHECKPOINT, None, "the log became shorter while it was verified");
             }
-            strays.retain(|path| !belongs(path, newer.size) && self.dir.join(path).exists());
+            // A link that leads nowhere is there all the same.
+            strays
+                .retain(|path| !belongs(path, newer.size) && self.dir.join(path).symlink_metadata().is_ok());
         }
         strays.first().map_or(Ok(()), |path| {
             finding(
-                path,
+                path.to_string_lossy(),
                 None,
                 "it does not belong in the published tree of this checkpoint",
             )
         })
     }
 
-    fn files_besides(&self, size: u64) -> Result<Vec<String>, Finding> {
+    fn files_besides(&self, size: u64) -> Result<Vec<PathBuf>, Finding> {
         let mut strays = Vec::new();
         let walked = walk(self.dir, &mut |path| {
-            let path = path.to_string_lossy().into_owned();
-            if !belongs(&path, size) {
-                strays.push(path);
+            if !belongs(path, size) {
+                strays.push(path.to_owned());
             }
         });
         walked.or_else(|error| finding("tile", None, error.to_string()))?;
@@ -93,7 +94,9 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-fn belongs(path: &str, size: u64) -> bool {
+fn belongs(path: &Path, size: u64) -> bool {
+    // A name that is no text is none of ours.
+    let Some(path) = path.to_str() else { return false };
     path == CHECKPOINT || path == VKEY || Tile::parse(path).is_some_and(|tile| tile.belongs(size))
 }
 

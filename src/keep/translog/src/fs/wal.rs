@@ -234,6 +234,8 @@ impl Wal {
             let path = self.path(*first);
             fs::remove_file(&path).map_err(at(&path))?;
             self.segments.pop_front();
+            // In order, or a segment that comes back after a crash would leave a gap.
+            sync_dir(&self.dir)?;
         }
         Ok(())
     }

@@ -1,33 +1,33 @@
 //! Processes that we start, watch and stop.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// A daemon: what it prints on stdout is looked at for its `ready` line, what it prints on stderr is kept for errors.
+/// A daemon: what it prints on stdout is looked at for its `ready` line, what it prints on stderr goes to its log.
 pub(crate) struct Daemon {
     name: &'static str,
     child: Child,
     lines: Receiver<String>,
-    errors: Option<JoinHandle<String>>,
+    log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts it. Its stderr goes to `log` too.
+    /// Starts it; its stderr goes to `log`.
     pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
+        let file = std::fs::File::create(log).with_context(|| log.display().to_string())?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(file)
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            bail!("{name} has no output");
+        let Some(stdout) = child.stdout.take() else {
+            bail!("{name} has no output")
         };
         let (send, lines) = channel();
         std::thread::spawn(move || {
@@ -36,18 +36,11 @@ impl Daemon {
                 let _ = send.send(line);
             }
         });
-        let log = log.to_owned();
-        let errors = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = BufReader::new(stderr).read_to_string(&mut text);
-            let _ = std::fs::write(log, &text);
-            text
-        });
         Ok(Self {
             name,
             child,
             lines,
-            errors: Some(errors),
+            log: log.to_owned(),
         })
     }
 
@@ -78,33 +71,30 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Asks it to stop, and kills it if it does not.
-    pub(crate) fn stop(&mut self) {
+    /// Asks it to stop, and kills it if it does not. Whether it ended well.
+    pub(crate) fn stop(&mut self) -> bool {
         let pid = i32::try_from(self.child.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
+        if let (Some(pid), Ok(None)) = (pid, self.child.try_wait()) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
-        for _ in 0..100 {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
+        for _ in 0..300 {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.success();
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        false
     }
 
     /// What happened to it, and its last words.
     fn failed(&mut self, what: &str) -> anyhow::Error {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let text = self
-            .errors
-            .take()
-            .and_then(|errors| errors.join().ok())
-            .unwrap_or_default();
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let last: Vec<&str> = text.lines().rev().take(5).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
         let words = if last.is_empty() {

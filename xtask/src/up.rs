@@ -63,6 +63,7 @@ impl Places {
 
 /// Runs `up`.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    keep_inputs(options)?;
     for stale in [&options.verdicts, &options.json].into_iter().flatten() {
         remove(stale)?;
     }
@@ -149,7 +150,12 @@ fn day(options: &Options, places: &Places, show: &mut Show) -> Result<()> {
         },
     )?;
     if options.once {
-        keyd.stop();
+        if !keyd.stop() {
+            bail!(
+                "keyd did not stop well; its log says why: {}",
+                places.at("logs/keyd.log").display()
+            );
+        }
         hsm.stop();
         return Ok(());
     }
@@ -190,6 +196,21 @@ fn make_private(folder: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
         .with_context(|| format!("{} cannot be made ours alone", folder.display()))
+}
+
+/// An output that is an input would be gone before it was read.
+fn keep_inputs(options: &Options) -> Result<()> {
+    let same = |one: &Path, other: &Path| {
+        let (one, other) = (fs::canonicalize(one), fs::canonicalize(other));
+        matches!((one, other), (Ok(one), Ok(other)) if one == other)
+    };
+    let inputs: Vec<&PathBuf> = [&options.keys, &options.day].into_iter().flatten().collect();
+    for output in [&options.verdicts, &options.json].into_iter().flatten() {
+        if let Some(input) = inputs.iter().find(|input| same(input, output)) {
+            bail!("{} is an input; give the output another name", input.display());
+        }
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -530,8 +551,14 @@ fn stay_up() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(tokio::signal::ctrl_c())?;
-    Ok(())
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 /// The ceremony's steps and what came of each; what was signed word by word is in the transcript.

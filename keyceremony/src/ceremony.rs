@@ -50,12 +50,7 @@ impl Target {
 
     /// The first command of a new instance.
     pub(crate) const fn genesis(instance: Id) -> Self {
-        Self {
-            instance,
-            officer_epoch: 0,
-            not_before: 0,
-            not_after: 0,
-        }
+        Self { instance, officer_epoch: 0, not_before: 0, not_after: 0 }
     }
 }
 
@@ -73,10 +68,7 @@ pub(crate) fn propose(target: &Target, proposer: &str, action: Action) -> Result
         proposer: proposer.to_owned(),
         action,
     };
-    Ok(SignedCommand {
-        command: Bytes(command.to_cbor()),
-        approvals: Vec::new(),
-    })
+    Ok(SignedCommand { command: Bytes(command.to_cbor()), approvals: Vec::new() })
 }
 
 /// Reads a command file: a signed command, approvals or not, that this program can show in words.
@@ -193,22 +185,14 @@ mod tests {
     }
 
     fn target() -> Target {
-        Target {
-            instance: [1; 16],
-            officer_epoch: 1,
-            not_before: 0,
-            not_after: 9,
-        }
+        Target { instance: [1; 16], officer_epoch: 1, not_before: 0, not_after: 9 }
     }
 
     #[test]
     fn one_question_per_approval_and_the_quorum_accepts_it() {
         let dir = tempfile::tempdir().unwrap();
         let (li, wang) = (officer(&dir, "li"), officer(&dir, "wang"));
-        let set = wire::command::Quorum {
-            threshold: 2,
-            members: vec![li.member(), wang.member()],
-        };
+        let set = wire::command::Quorum { threshold: 2, members: vec![li.member(), wang.member()] };
         let mut signed = propose(&target(), "li", Action::Zeroise(Empty {})).unwrap();
         let mut shown = Vec::new();
         let mut room = Prompter::new(b"yes\nyes\n".as_slice(), &mut shown, false);

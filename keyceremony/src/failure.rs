@@ -16,11 +16,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(zh: impl Into<String>, en: impl Into<String>) -> Self {
-        Self {
-            step: None,
-            zh: zh.into(),
-            en: en.into(),
-        }
+        Self { step: None, zh: zh.into(), en: en.into() }
     }
 
     /// Whose doing it was, where the Chinese words do not say so yet.
@@ -41,11 +37,7 @@ impl Failure {
 impl From<Refused> for Failure {
     /// The module's own sentence goes to the officer as it is; the Chinese says the same in general.
     fn from(refused: Refused) -> Self {
-        Self {
-            step: None,
-            zh: words::refusal(refused.code).to_owned(),
-            en: refused.to_string(),
-        }
+        Self { step: None, zh: words::refusal(refused.code).to_owned(), en: refused.to_string() }
     }
 }
 

@@ -39,12 +39,8 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, Fail
     getrandom::fill(&mut random).or_fail("系统随机数不可用。", "the system gives no random bytes")?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{:016x}.new", u64::from_be_bytes(random)));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)
-        .and_then(|mut file| {
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
         });
@@ -127,9 +123,7 @@ pub(crate) fn read_private(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>
         .custom_flags(no_follow)
         .open(path)
         .map_err(|error| unread(path, what, &error.to_string()))?;
-    let about = file
-        .metadata()
-        .map_err(|error| unread(path, what, &error.to_string()))?;
+    let about = file.metadata().map_err(|error| unread(path, what, &error.to_string()))?;
     let ours = about.uid() == rustix::process::geteuid().as_raw();
     if !about.is_file() || !ours || about.mode() & 0o077 != 0 {
         let path = path.display();
@@ -146,9 +140,7 @@ pub(crate) fn read_private(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>
 /// Reads a secret to its end into one buffer that is never moved.
 pub(crate) fn read_secret(from: impl Read) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_MAX + 1));
-    from.take(SECRET_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
+    from.take(SECRET_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() > SECRET_MAX {
         return Err("it is too long".to_owned());
     }
@@ -174,21 +166,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         write_new(&path, b"one", PRIVATE).unwrap();
-        assert!(
-            write_new(&path, b"two", PRIVATE)
-                .unwrap_err()
-                .to_string()
-                .contains("exists already")
-        );
+        assert!(write_new(&path, b"two", PRIVATE).unwrap_err().to_string().contains("exists already"));
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         replace(&path, b"three", PRIVATE).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "no temporary file stays"
-        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]
@@ -204,10 +187,7 @@ mod tests {
         assert_eq!(read_private(&path, "the secret").unwrap().as_slice(), b"abc");
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
-        assert!(
-            read_private(&link, "the secret").is_err(),
-            "a link may point anywhere"
-        );
+        assert!(read_private(&link, "the secret").is_err(), "a link may point anywhere");
         assert!(read_private(dir.path(), "the secret").is_err(), "a directory");
     }
 }

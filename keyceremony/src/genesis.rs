@@ -54,22 +54,13 @@ pub(crate) fn read_plan(
             format!("{path}: {why}; correct the plan"),
         )
     })?;
-    Ok(Genesis {
-        policy,
-        ca,
-        identity,
-        node: ceremony::fresh_id()?,
-        ..plan
-    })
+    Ok(Genesis { policy, ca, identity, node: ceremony::fresh_id()?, ..plan })
 }
 
 fn parse_plan(text: &str) -> Result<Genesis, String> {
     let plan: Document = toml::from_str(text).map_err(|error| error.to_string())?;
     if plan.format != 1 {
-        return Err(format!(
-            "format {} is not one that this program knows",
-            plan.format
-        ));
+        return Err(format!("format {} is not one that this program knows", plan.format));
     }
     Ok(Genesis {
         origin: plan.origin,
@@ -87,27 +78,14 @@ fn set(row: &SetRow, what: &str) -> Result<Quorum, String> {
     let member = |(at, member): (usize, &MemberRow)| {
         let key = from_hex(&member.key)
             .ok_or_else(|| format!("{what}.members[{at}].key: not the 66 hex digits that keygen prints"));
-        key.map(|key| Member {
-            name: member.name.clone(),
-            key,
-        })
+        key.map(|key| Member { name: member.name.clone(), key })
     };
-    let members = row
-        .members
-        .iter()
-        .enumerate()
-        .map(member)
-        .collect::<Result<_, _>>()?;
-    let set = Quorum {
-        threshold: row.threshold,
-        members,
-    };
+    let members = row.members.iter().enumerate().map(member).collect::<Result<_, _>>()?;
+    let set = Quorum { threshold: row.threshold, members };
     if set.is_sound() {
         Ok(set)
     } else {
-        Err(format!(
-            "{what}: 2 ≤ threshold ≤ members ≤ 32, and no name or key twice"
-        ))
+        Err(format!("{what}: 2 ≤ threshold ≤ members ≤ 32, and no name or key twice"))
     }
 }
 
@@ -137,11 +115,7 @@ pub(crate) fn holding(command: &Command, certificate: Vec<u8>) -> Result<Holding
                     slot.index == index && slot.custodian == member.name && slot.key == member.key
                 }) =>
         {
-            Ok(Holding {
-                pinned: genesis.identity,
-                certificate,
-                set,
-            })
+            Ok(Holding { pinned: genesis.identity, certificate, set })
         }
         _ => Err(Failure::new(
             "模块给出的份额证书与签署的创世命令不符;请停止。",
@@ -157,11 +131,7 @@ pub(crate) fn own_box<'a>(
     custodian: &Key,
 ) -> Result<&'a [u8], Failure> {
     let slot = shares::slot(&holding.set, custodian)?;
-    let place = holding
-        .set
-        .slots
-        .iter()
-        .position(|other| other.index == slot.index);
+    let place = holding.set.slots.iter().position(|other| other.index == slot.index);
     let own = place.and_then(|place| boxes.get(place));
     own.map(|bytes| bytes.0.as_slice()).ok_or_else(|| {
         let name = &custodian.name;
@@ -178,18 +148,10 @@ mod tests {
 
     fn plan() -> String {
         let member = |name: &str, digit: u8| {
-            format!(
-                "{{ name = \"{name}\", key = \"{}\" }}",
-                format!("{digit:02x}").repeat(33)
-            )
+            format!("{{ name = \"{name}\", key = \"{}\" }}", format!("{digit:02x}").repeat(33))
         };
         let members = |names: [&str; 2], from: u8| {
-            names
-                .iter()
-                .zip(from..)
-                .map(|(name, digit)| member(name, digit))
-                .collect::<Vec<_>>()
-                .join(", ")
+            names.iter().zip(from..).map(|(name, digit)| member(name, digit)).collect::<Vec<_>>().join(", ")
         };
         format!(
             "format = 1\nrehearsal = false\norigin = \"weihai.example/keep\"\n[officers]\nthreshold = 2\nmembers = [{}]\n\

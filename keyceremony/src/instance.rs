@@ -122,11 +122,9 @@ impl Instance {
         let digest: Digest = Sha256::digest(&certificate).into();
         let set = ShareCertificate::from_cbor(&certificate).and_then(|certificate| certificate.open());
         match set {
-            Ok(set) if digest == self.certificate && set.instance == self.id => Ok(Holding {
-                pinned: self.identity,
-                certificate,
-                set,
-            }),
+            Ok(set) if digest == self.certificate && set.instance == self.id => {
+                Ok(Holding { pinned: self.identity, certificate, set })
+            }
             _ => Err(Failure::new(
                 "份额证书不属于本实例,或已损坏;请带来创世时的证书。",
                 "the share certificate is not the one of this instance's genesis; bring the one from the ceremony",
@@ -140,9 +138,7 @@ mod tests {
     use super::*;
 
     fn instance() -> Instance {
-        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32])
-            .verifying_key()
-            .to_bytes();
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
         Instance {
             rehearsal: true,
             id: [1; 16],
@@ -168,9 +164,6 @@ mod tests {
     #[test]
     fn another_certificate_is_refused() {
         assert!(instance().holding(b"y".to_vec()).is_err());
-        assert!(
-            instance().holding(b"x".to_vec()).is_err(),
-            "the digest fits but it is no certificate"
-        );
+        assert!(instance().holding(b"x".to_vec()).is_err(), "the digest fits but it is no certificate");
     }
 }

@@ -56,18 +56,10 @@ pub(crate) struct Cost {
 
 impl Cost {
     /// A real key.
-    pub(crate) const REAL: Self = Self {
-        memory_kib: 64 * 1024,
-        passes: 3,
-        lanes: 1,
-    };
+    pub(crate) const REAL: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
 
     /// A rehearsal's key, which is no secret.
-    pub(crate) const REHEARSAL: Self = Self {
-        memory_kib: 64,
-        passes: 1,
-        lanes: 1,
-    };
+    pub(crate) const REHEARSAL: Self = Self { memory_kib: 64, passes: 1, lanes: 1 };
 
     /// A file that costs a guesser next to nothing, or its reader the whole machine, is not read.
     fn is_sane(self, rehearsal: bool) -> bool {
@@ -145,10 +137,7 @@ pub(crate) struct Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key")
-            .field("name", &self.name)
-            .field("role", &self.role)
-            .finish_non_exhaustive()
+        f.debug_struct("Key").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
     }
 }
 
@@ -159,10 +148,7 @@ impl Key {
 
     /// Name and public half, as a set of officers or custodians has them.
     pub(crate) fn member(&self) -> Member {
-        Member {
-            name: self.name.clone(),
-            key: self.public,
-        }
+        Member { name: self.name.clone(), key: self.public }
     }
 
     /// A custodian's key signs nothing, and an officer's key opens no share.
@@ -194,10 +180,8 @@ pub(crate) fn create(
             "a name is 1 to 32 lower-case letters, digits and hyphens, starting with a letter",
         ));
     }
-    let secret = seal::generate().or_fail(
-        "无法生成密钥。",
-        "no key can be made; look after the random source",
-    )?;
+    let secret =
+        seal::generate().or_fail("无法生成密钥。", "no key can be made; look after the random source")?;
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).or_fail("系统随机数不可用。", "the system gives no random bytes")?;
     let cost = if rehearsal { Cost::REHEARSAL } else { Cost::REAL };
@@ -205,21 +189,14 @@ pub(crate) fn create(
     files::write_new(path, text.as_bytes(), files::PRIVATE)?;
     let public = seal::public_key(&secret);
     let name = name.to_owned();
-    Ok(Key {
-        name,
-        role,
-        public,
-        secret,
-    })
+    Ok(Key { name, role, public, secret })
 }
 
 /// A name that reads the same on paper, in a file name and in the log.
 fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len())
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 fn lock(
@@ -269,11 +246,8 @@ pub(crate) fn read(path: &Path) -> Result<Locked, Failure> {
 
 fn parse(text: &str) -> Option<Locked> {
     let document: Document = serde_json::from_str(text).ok()?;
-    let cost = Cost {
-        memory_kib: document.kdf.memory_kib,
-        passes: document.kdf.passes,
-        lanes: document.kdf.lanes,
-    };
+    let cost =
+        Cost { memory_kib: document.kdf.memory_kib, passes: document.kdf.passes, lanes: document.kdf.lanes };
     let locked = Locked {
         public: from_hex(&document.public)?,
         salt: from_hex(&document.kdf.salt)?,
@@ -314,21 +288,11 @@ impl Locked {
         if seal::public_key(&secret) != self.public {
             return Err(wrong());
         }
-        Ok(Key {
-            name: self.name.clone(),
-            role: self.role,
-            public: self.public,
-            secret,
-        })
+        Ok(Key { name: self.name.clone(), role: self.role, public: self.public, secret })
     }
 
     fn cipher(&self, passphrase: &Passphrase) -> Result<Aes256Gcm, Failure> {
-        let params = Params::new(
-            self.cost.memory_kib,
-            self.cost.passes,
-            self.cost.lanes,
-            Some(SECRET_LEN),
-        );
+        let params = Params::new(self.cost.memory_kib, self.cost.passes, self.cost.lanes, Some(SECRET_LEN));
         let params = params.or_fail("密钥文件参数无效。", "the key file's cost is not one of Argon2")?;
         let mut key = Zeroizing::new([0; SECRET_LEN]);
         passphrase

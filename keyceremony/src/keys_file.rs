@@ -87,19 +87,11 @@ impl KeyToImport {
         let id = self.id();
         let components = self.parts.iter().map(|part| {
             let custodian = name(part.custodian);
-            let commitment = part
-                .component
-                .with(|bytes| component_commitment(instance, &id, &custodian, bytes));
-            ComponentSpec {
-                custodian,
-                kcv: part.kcv,
-                commitment,
-            }
+            let commitment =
+                part.component.with(|bytes| component_commitment(instance, &id, &custodian, bytes));
+            ComponentSpec { custodian, kcv: part.kcv, commitment }
         });
-        ImportKey {
-            attributes: self.attributes.clone(),
-            components: components.collect(),
-        }
+        ImportKey { attributes: self.attributes.clone(), components: components.collect() }
     }
 }
 
@@ -165,19 +157,14 @@ fn levels(rows: &[LevelRow]) -> Result<Vec<FactorSource>, String> {
         ("issuer_id" | "asn_right8", bytes) => {
             Err(format!("levels[{at}].bytes: {bytes}, where a factor has 8"))
         }
-        (source, _) => Err(format!(
-            "levels[{at}].source: '{source}' is not issuer_id or asn_right8"
-        )),
+        (source, _) => Err(format!("levels[{at}].source: '{source}' is not issuer_id or asn_right8")),
     };
     rows.iter().enumerate().map(level).collect()
 }
 
 fn parts(rows: &[ComponentRow], custodians: usize, place: &str) -> Result<Vec<Part>, String> {
     if rows.len() < COMPONENTS_MIN {
-        return Err(format!(
-            "{place}.components: {} of them, where a key has 2 or more",
-            rows.len()
-        ));
+        return Err(format!("{place}.components: {} of them, where a key has 2 or more", rows.len()));
     }
     let mut parts: Vec<Part> = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
@@ -242,30 +229,18 @@ mod tests {
         let table = [
             ("\"note\"", "\"comment\"", "comment"),
             ("\"level\":\"root\",", "", "level"),
-            (
-                "\"level\":\"root\",",
-                "\"level\":\"root\",\"level\":\"root\",",
-                "duplicate field `level`",
-            ),
+            ("\"level\":\"root\",", "\"level\":\"root\",\"level\":\"root\",", "duplicate field `level`"),
             ("\"root\"", "\"planet\"", "level: 'planet'"),
             ("\"transit\"", "\"Transit\"", "no lineage"),
             ("issuer_id", "issuer", "levels[0].source"),
-            (
-                "\"asn_right8\",\"bytes\":8",
-                "\"asn_right8\",\"bytes\":10",
-                "levels[1].bytes: 10",
-            ),
+            ("\"asn_right8\",\"bytes\":8", "\"asn_right8\",\"bytes\":10", "levels[1].bytes: 10"),
             (
                 "{\"source\":\"issuer_id\",\"bytes\":8},{\"source\":\"asn_right8\",\"bytes\":8}",
                 "",
                 "levels: 0",
             ),
             ("\"version\":\"01\"", "\"version\":\"1\"", "versions[0].version"),
-            (
-                "\"version\":\"41\"",
-                "\"version\":\"01\"",
-                "versions[1].version: 01 stands there twice",
-            ),
+            ("\"version\":\"41\"", "\"version\":\"01\"", "versions[1].version: 01 stands there twice"),
             ("\"3des\"", "\"des\"", "versions[0].algorithm"),
             ("0B6170", "0B617", "versions[0].kcv"),
             ("58A90D", "58A90G", "versions[1].kcv"),
@@ -273,21 +248,9 @@ mod tests {
             ("6FA54E8F", "6FA54E8", "versions[0].components[0].hex"),
             ("6FA54E8F", "6FA54E8X", "versions[0].components[0].hex"),
             ("6FA54E8F", "6FA54E8 ", "versions[0].components[0].hex"),
-            (
-                "\"custodian\":5",
-                "\"custodian\":6",
-                "versions[0].components[1].custodian: 6",
-            ),
-            (
-                "\"custodian\":5",
-                "\"custodian\":0",
-                "versions[0].components[1].custodian: 0",
-            ),
-            (
-                "\"custodian\":5",
-                "\"custodian\":1",
-                "custodian: 1 stands there twice",
-            ),
+            ("\"custodian\":5", "\"custodian\":6", "versions[0].components[1].custodian: 6"),
+            ("\"custodian\":5", "\"custodian\":0", "versions[0].components[1].custodian: 0"),
+            ("\"custodian\":5", "\"custodian\":1", "custodian: 1 stands there twice"),
             ("\"custodian\":5", "\"custodian\":-1", "invalid value"),
         ];
         for (from, to, named) in table {
@@ -302,10 +265,7 @@ mod tests {
                 .unwrap_err()
                 .contains("no key version")
         );
-        assert!(
-            parse(format!("{GOOD} x").as_bytes(), 5).is_err(),
-            "something behind the end"
-        );
+        assert!(parse(format!("{GOOD} x").as_bytes(), 5).is_err(), "something behind the end");
     }
 
     #[test]

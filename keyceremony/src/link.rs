@@ -178,22 +178,17 @@ fn not_yet(state: ModuleState) -> Failure {
             "the module is uninitialised although there is an instance here: keyd is not attached, or its log is empty; \
              look after keyd and try again",
         ),
-        ModuleState::Sealed => (
-            "模块在等待份额;请先解封。",
-            "the module waits for shares; unseal it first",
-        ),
+        ModuleState::Sealed => ("模块在等待份额;请先解封。", "the module waits for shares; unseal it first"),
         ModuleState::Recovering => (
             "模块在等待 keyd 重放日志;请检查 keyd 后重试。",
             "the module still waits for keyd to replay the log; look after keyd and try again",
         ),
-        ModuleState::Operational => (
-            "模块已在服务中。",
-            "the module is in service already; go on with the next step",
-        ),
-        ModuleState::Zeroised => (
-            "模块已被清除;请重启模块后解封。",
-            "the module was wiped; restart it and unseal it",
-        ),
+        ModuleState::Operational => {
+            ("模块已在服务中。", "the module is in service already; go on with the next step")
+        }
+        ModuleState::Zeroised => {
+            ("模块已被清除;请重启模块后解封。", "the module was wiped; restart it and unseal it")
+        }
         ModuleState::Fault => (
             "模块自检失败;请重启模块,再次失败则检查机器。",
             "a self-test of the module failed; restart it, and examine the machine if it fails again",

@@ -86,9 +86,7 @@ fn replay(dir: &Path, head: &Checkpoint) -> Result<LogState, Failure> {
             decode_bundle(&bytes, tile.width).ok_or_else(|| damaged(dir, "a bundle cannot be read"))?;
         for bytes in entries {
             let entry = Entry::from_cbor(bytes).map_err(|error| damaged(dir, &error.to_string()))?;
-            state
-                .apply(&entry)
-                .map_err(|error| damaged(dir, &error.to_string()))?;
+            state.apply(&entry).map_err(|error| damaged(dir, &error.to_string()))?;
             tree.push(leaf_hash(bytes));
         }
     }

@@ -50,32 +50,13 @@ pub(crate) fn make(dir: &Path, now: OffsetDateTime) -> Result<Made, Failure> {
     made.push(format!("crl.pem       valid {CRL_DAYS} days 有效 {CRL_DAYS} 天"));
     let server = "localhost".try_into().map(SanType::DnsName);
     let server = server.or_fail("服务器名无效。", "the server's name is no DNS name")?;
-    leaf(
-        dir,
-        "keyd",
-        vec![server],
-        ExtendedKeyUsagePurpose::ServerAuth,
-        &issuer,
-        now,
-    )?;
-    made.push(format!(
-        "keyd.pem      server localhost, valid {LEAF_DAYS} days 有效 {LEAF_DAYS} 天"
-    ));
+    leaf(dir, "keyd", vec![server], ExtendedKeyUsagePurpose::ServerAuth, &issuer, now)?;
+    made.push(format!("keyd.pem      server localhost, valid {LEAF_DAYS} days 有效 {LEAF_DAYS} 天"));
     for (name, id) in CLIENTS {
         let uri = id.try_into().map(SanType::URI);
         let uri = uri.or_fail("客户标识无效。", "a client id is no URI")?;
-        leaf(
-            dir,
-            name,
-            vec![uri],
-            ExtendedKeyUsagePurpose::ClientAuth,
-            &issuer,
-            now,
-        )?;
-        made.push(format!(
-            "{:<13} {id}, valid {LEAF_DAYS} days",
-            format!("{name}.pem")
-        ));
+        leaf(dir, name, vec![uri], ExtendedKeyUsagePurpose::ClientAuth, &issuer, now)?;
+        made.push(format!("{:<13} {id}, valid {LEAF_DAYS} days", format!("{name}.pem")));
     }
     Ok(made)
 }
@@ -90,14 +71,10 @@ fn authority(dir: &Path, now: OffsetDateTime, made: &mut Made) -> Result<Issuer<
     }
     let pair = new_key()?;
     let params = authority_params(now);
-    let signed = params
-        .self_signed(&pair)
-        .or_fail("无法签发 CA。", "the CA cannot be signed")?;
+    let signed = params.self_signed(&pair).or_fail("无法签发 CA。", "the CA cannot be signed")?;
     files::replace(&key, pair.serialize_pem().as_bytes(), PRIVATE)?;
     files::replace(&certificate, signed.pem().as_bytes(), PUBLIC)?;
-    made.push(format!(
-        "ca.pem        new rehearsal CA, valid {CA_DAYS} days 新建"
-    ));
+    made.push(format!("ca.pem        new rehearsal CA, valid {CA_DAYS} days 新建"));
     Ok(Issuer::new(params, pair))
 }
 
@@ -138,10 +115,7 @@ fn leaf(
     params.not_before = now - CLOCK_SKEW;
     params.not_after = now + Duration::days(LEAF_DAYS);
     let signed = params.signed_by(&key, issuer);
-    let signed = signed.or_fail(
-        "无法签发证书。",
-        &format!("the certificate of {file} cannot be signed"),
-    )?;
+    let signed = signed.or_fail("无法签发证书。", &format!("the certificate of {file} cannot be signed"))?;
     files::replace(&dir.join(format!("{file}.pem")), signed.pem().as_bytes(), PUBLIC)
 }
 

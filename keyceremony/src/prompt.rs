@@ -34,10 +34,8 @@ impl<R: BufRead, W: Write> Prompter<R, W> {
                 .and_then(|()| self.writer.flush())
                 .or_fail("无法输出。", "the question cannot be written")?;
             let mut answer = String::new();
-            let read = self
-                .reader
-                .read_line(&mut answer)
-                .or_fail("无法读取回答。", "the answer cannot be read")?;
+            let read =
+                self.reader.read_line(&mut answer).or_fail("无法读取回答。", "the answer cannot be read")?;
             if read == 0 {
                 break;
             }
@@ -90,9 +88,7 @@ mod tests {
     #[test]
     fn an_answer_that_nobody_types_is_shown() {
         let mut shown = Vec::new();
-        Prompter::new(b"yes\n".as_slice(), &mut shown, true)
-            .confirm("?", "?")
-            .unwrap();
+        Prompter::new(b"yes\n".as_slice(), &mut shown, true).confirm("?", "?").unwrap();
         assert!(String::from_utf8(shown).unwrap().ends_with("yes\n"));
     }
 }

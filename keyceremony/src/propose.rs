@@ -79,10 +79,7 @@ impl Proposal {
             Self::Suspend { key } => set_state(key, KeyState::Suspended)?,
             Self::VerifyOnly { key } => set_state(key, KeyState::VerifyOnly)?,
             Self::ResetBudget { key, card } => reset(key.as_deref(), card.as_deref())?,
-            Self::SetLimits { card, version } => Action::SetLimits(Limits {
-                card: *card,
-                version: *version,
-            }),
+            Self::SetLimits { card, version } => Action::SetLimits(Limits { card: *card, version: *version }),
             Self::Import { spec } => Action::ImportKey(import(spec)?),
             Self::Zeroise => Action::Zeroise(Empty {}),
         })
@@ -125,13 +122,11 @@ fn reset(key: Option<&str>, card: Option<&str>) -> Result<Action, Failure> {
 fn card_ref(text: &str) -> Result<CardRef, Failure> {
     let parts: Vec<&str> = text.split('/').collect();
     let card = match parts.as_slice() {
-        [wall, issuer, card] => from_hex(issuer)
-            .zip(from_hex(card))
-            .map(|(issuer, card)| CardRef {
-                wall: (*wall).to_owned(),
-                issuer,
-                card,
-            }),
+        [wall, issuer, card] => from_hex(issuer).zip(from_hex(card)).map(|(issuer, card)| CardRef {
+            wall: (*wall).to_owned(),
+            issuer,
+            card,
+        }),
         _ => None,
     };
     card.ok_or_else(|| {
@@ -178,17 +173,12 @@ fn parse_import(text: &str) -> Result<ImportKey, String> {
     let spec: ImportSpec = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let no = |field: &str, value: &str| format!("{field}: '{value}' is not possible");
     if !(1..=LEVELS_MAX).contains(&spec.levels.len()) {
-        return Err(format!(
-            "levels: {} of them, where 1 to {LEVELS_MAX} are possible",
-            spec.levels.len()
-        ));
+        return Err(format!("levels: {} of them, where 1 to {LEVELS_MAX} are possible", spec.levels.len()));
     }
     let level = |text: &String| match text.as_str() {
         "issuer_id" => Ok(FactorSource::ISSUER_ID),
         "asn_right8" => Ok(FactorSource::ASN_RIGHT8),
-        hex => from_hex(hex)
-            .map(FactorSource::Literal)
-            .ok_or_else(|| no("levels", hex)),
+        hex => from_hex(hex).map(FactorSource::Literal).ok_or_else(|| no("levels", hex)),
     };
     let component = |(at, part): (usize, &ComponentLine)| {
         let place = format!("components[{at}]");
@@ -230,10 +220,7 @@ mod tests {
         assert_eq!(import.attributes.id().to_string(), "transit/purse/tac@02");
         assert_eq!(
             import.attributes.levels,
-            [
-                FactorSource::Literal([1, 2, 3, 4, 5, 6, 7, 8]),
-                FactorSource::ASN_RIGHT8
-            ]
+            [FactorSource::Literal([1, 2, 3, 4, 5, 6, 7, 8]), FactorSource::ASN_RIGHT8]
         );
         assert_eq!(import.components[1].custodian, "wu");
         for (from, to, named) in [
@@ -252,17 +239,9 @@ mod tests {
     #[test]
     fn names_on_the_command_line() {
         assert!(key_id("transit/purse/tac@01").is_ok());
-        assert!(
-            key_id("transit/purse/tac")
-                .unwrap_err()
-                .to_string()
-                .contains("tac@01")
-        );
+        assert!(key_id("transit/purse/tac").unwrap_err().to_string().contains("tac@01"));
         let card = card_ref("transit/2660FFFFFFFFFFFF/3101000000000001").unwrap();
-        assert_eq!(
-            (card.wall.as_str(), card.issuer[0], card.card[7]),
-            ("transit", 0x26, 1)
-        );
+        assert_eq!((card.wall.as_str(), card.issuer[0], card.card[7]), ("transit", 0x26, 1));
         for bad in ["transit/26/31", "transit/2660FFFFFFFFFFFF", "a/b/c/d"] {
             assert!(card_ref(bad).is_err(), "{bad}");
         }

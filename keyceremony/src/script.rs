@@ -131,10 +131,7 @@ impl Script {
     fn parse(text: &str) -> Result<Self, String> {
         let script: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if script.format != 1 {
-            return Err(format!(
-                "format {} is not one that this program knows",
-                script.format
-            ));
+            return Err(format!("format {} is not one that this program knows", script.format));
         }
         if !script.rehearsal {
             return Err(
@@ -144,20 +141,12 @@ impl Script {
         }
         for set in [&script.officers, &script.custodians] {
             if !(2..=set.names.len() as u64).contains(&set.threshold) {
-                return Err(format!(
-                    "threshold {} of {} names: 2 ≤ m ≤ n",
-                    set.threshold,
-                    set.names.len()
-                ));
+                return Err(format!("threshold {} of {} names: 2 ≤ m ≤ n", set.threshold, set.names.len()));
             }
         }
         let order: Vec<Action> = script.steps.iter().map(|step| step.action).collect();
         if let Some(pair) = order.windows(2).find(|pair| pair.first() >= pair.last()) {
-            let names = pair
-                .iter()
-                .map(|action| action.as_str())
-                .collect::<Vec<_>>()
-                .join("' before '");
+            let names = pair.iter().map(|action| action.as_str()).collect::<Vec<_>>().join("' before '");
             return Err(format!("steps: '{names}' is not the order of a ceremony"));
         }
         if let Some(missing) = Action::ALL.iter().find(|action| !order.contains(action)) {
@@ -168,10 +157,7 @@ impl Script {
 
     /// The steps of this run, in order.
     pub(crate) fn steps(&self, run: Run) -> Vec<&Step> {
-        self.steps
-            .iter()
-            .filter(|step| step.action.belongs_to(run))
-            .collect()
+        self.steps.iter().filter(|step| step.action.belongs_to(run)).collect()
     }
 }
 
@@ -184,13 +170,7 @@ mod tests {
     #[test]
     fn the_shipped_script_plays_both_runs() {
         let script = Script::parse(SHIPPED).unwrap();
-        let names = |run| {
-            script
-                .steps(run)
-                .iter()
-                .map(|step| step.action.as_str())
-                .collect::<Vec<_>>()
-        };
+        let names = |run| script.steps(run).iter().map(|step| step.action.as_str()).collect::<Vec<_>>();
         assert_eq!(
             names(Run::First),
             [
@@ -207,21 +187,10 @@ mod tests {
         );
         assert_eq!(
             names(Run::Again),
-            [
-                "greet",
-                "unseal",
-                "floor",
-                "recover",
-                "approve-files",
-                "import-keys",
-                "activate-keys",
-                "close"
-            ]
+            ["greet", "unseal", "floor", "recover", "approve-files", "import-keys", "activate-keys", "close"]
         );
-        let words = script
-            .steps
-            .iter()
-            .flat_map(|step| [&step.zh, &step.en, &step.proves_zh, &step.proves_en]);
+        let words =
+            script.steps.iter().flat_map(|step| [&step.zh, &step.en, &step.proves_zh, &step.proves_en]);
         assert!(words.into_iter().all(|text| !text.trim().is_empty()));
         assert_eq!(script.officers.names, ["officer-1", "officer-2", "officer-3"]);
         assert_eq!((script.officers.threshold, script.custodians.threshold), (2, 3));
@@ -232,18 +201,10 @@ mod tests {
     fn the_script_is_closed_and_ordered() {
         let table = [
             ("format = 1", "format = 2", "format 2"),
-            (
-                "rehearsal = true",
-                "rehearsal = false",
-                "real keys are made by people",
-            ),
+            ("rehearsal = true", "rehearsal = false", "real keys are made by people"),
             ("rehearsal = true", "rehearsal = true\nskip = true", "skip"),
             ("action = \"greet\"", "action = \"dance\"", "dance"),
-            (
-                "action = \"greet\"",
-                "action = \"greet\"\nsilent = true",
-                "silent",
-            ),
+            ("action = \"greet\"", "action = \"greet\"\nsilent = true", "silent"),
             ("action = \"floor\"", "action = \"unseal\"", "order"),
             ("action = \"genesis\"", "action = \"prove-shares\"", "order"),
             ("threshold = 2", "threshold = 1", "2 ≤ m ≤ n"),
@@ -257,10 +218,6 @@ mod tests {
         }
         let (before, after) = SHIPPED.split_once("[[steps]]\naction = \"floor\"").unwrap();
         let shorter = format!("{before}[[steps]]{}", after.split_once("[[steps]]").unwrap().1);
-        assert!(
-            Script::parse(&shorter)
-                .unwrap_err()
-                .contains("'floor' is missing")
-        );
+        assert!(Script::parse(&shorter).unwrap_err().contains("'floor' is missing"));
     }
 }

@@ -106,9 +106,8 @@ impl<'a> Source<'a> {
 
     /// A key component: 32 hex digits, in groups if it reads better.
     pub(crate) fn component(self, whose: &str) -> Result<Component, Failure> {
-        let text = self.read(&format!(
-            "{whose} 的分量 (32 位十六进制) component of {whose} (32 hex digits): "
-        ))?;
+        let text =
+            self.read(&format!("{whose} 的分量 (32 位十六进制) component of {whose} (32 hex digits): "))?;
         Component::parse(&text).ok_or_else(|| {
             Failure::new(
                 format!("{whose} 的分量不是 32 位十六进制数字;请重新读取。"),
@@ -179,10 +178,7 @@ mod tests {
         let number = u32::try_from(open.as_raw_fd()).unwrap();
         let component = Source::Descriptor(number).component("zhou").unwrap();
         assert!(component.with(|bytes| bytes.iter().copied().eq(0..16)));
-        let failure = Source::Descriptor(1_000_000)
-            .component("zhou")
-            .unwrap_err()
-            .to_string();
+        let failure = Source::Descriptor(1_000_000).component("zhou").unwrap_err().to_string();
         assert!(failure.contains("descriptor 1000000"), "{failure}");
     }
 

@@ -31,9 +31,7 @@ pub(crate) struct OpenShare {
 
 impl std::fmt::Debug for OpenShare {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenShare")
-            .field("index", &self.index)
-            .finish_non_exhaustive()
+        f.debug_struct("OpenShare").field("index", &self.index).finish_non_exhaustive()
     }
 }
 
@@ -72,11 +70,7 @@ pub(crate) fn open(set: &ShareSet, sealed: &[u8], custodian: &Key) -> Result<Ope
     let good = same_set && share.commitment() == slot.commitment;
     share.value.zeroize();
     if good {
-        Ok(OpenShare {
-            plain,
-            index: slot.index,
-            custodian: name.clone(),
-        })
+        Ok(OpenShare { plain, index: slot.index, custodian: name.clone() })
     } else {
         Err(Failure::new(
             format!("{name} 的份额与证书中的承诺不符:已损坏或属于另一组;请停止并通知安全官。"),
@@ -127,8 +121,7 @@ pub(crate) fn bring(
         index: share.index,
         sealed: Bytes(sealed.to_cbor()),
     };
-    link.bring_share(purpose, part)
-        .map_err(|failure| failure.of(&share.custodian))
+    link.bring_share(purpose, part).map_err(|failure| failure.of(&share.custodian))
 }
 
 #[cfg(test)]

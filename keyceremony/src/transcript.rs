@@ -32,12 +32,7 @@ pub(crate) struct Tee<W> {
 impl<W: Write> Tee<W> {
     pub(crate) fn append(path: &Path, terminal: W) -> Result<Self, Failure> {
         let what = format!("the transcript {} cannot be opened", path.display());
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(files::PUBLIC)
-            .open(path);
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(files::PUBLIC).open(path);
         let mut file = file.or_fail("无法打开记录文件。", &what)?;
         end_line(&mut file).or_fail("无法打开记录文件。", &what)?;
         Ok(Self { file, terminal })
@@ -51,11 +46,7 @@ fn end_line(file: &mut File) -> std::io::Result<()> {
         file.seek(SeekFrom::End(-1))?;
         file.read_exact(&mut last)?;
     }
-    if last == [b'\n'] {
-        Ok(())
-    } else {
-        file.write_all(b"\n")
-    }
+    if last == [b'\n'] { Ok(()) } else { file.write_all(b"\n") }
 }
 
 impl<W: Write> Write for Tee<W> {
@@ -112,10 +103,7 @@ pub(crate) fn newest(evidence: &[Evidence<'_>], vkey: &VerifierKey) -> Result<Op
         match &newest {
             Some(best) if best.size == head.size && best.root != head.root => {
                 return Err(Failure::new(
-                    format!(
-                        "有两个 {} 条的日志头,根不同:日志被分叉;请停止并通知审计员。",
-                        head.size
-                    ),
+                    format!("有两个 {} 条的日志头,根不同:日志被分叉;请停止并通知审计员。", head.size),
                     format!(
                         "two signed heads of {} entries have different roots: the log was forked; stop and call the auditor",
                         head.size
@@ -155,9 +143,7 @@ fn receipt_head(text: &str, vkey: &VerifierKey) -> Result<Checkpoint, Failure> {
     let receipt: Receipt = serde_json::from_str(text).map_err(|error| forged(what, &error.to_string()))?;
     let entry = hex_bytes(&receipt.entry).ok_or_else(|| forged(what, "its entry is not hex"))?;
     let proof = TlogProof::parse(&receipt.proof).map_err(|error| forged(what, &error.to_string()))?;
-    let head = proof
-        .verify(vkey, &entry)
-        .map_err(|error| forged(what, &error.to_string()))?;
+    let head = proof.verify(vkey, &entry).map_err(|error| forged(what, &error.to_string()))?;
     Ok(head.checkpoint().clone())
 }
 

@@ -46,10 +46,7 @@ pub(crate) fn command(command: &Command, bytes: &[u8]) -> Vec<String> {
     lines.push(format!("  编号 id          {}", to_hex(&command.id)));
     lines.push(format!("  实例 instance    {}", to_hex(&command.instance)));
     lines.push(format!("  安全官组 officers epoch {}", command.officer_epoch));
-    lines.push(format!(
-        "  窗口 window      log entries {} to {}",
-        command.not_before, command.not_after
-    ));
+    lines.push(format!("  窗口 window      log entries {} to {}", command.not_before, command.not_after));
     lines.push(format!("  提出人 proposer  {}", command.proposer));
     lines.push(format!("  指纹 fingerprint {}", fingerprint(bytes)));
     lines
@@ -76,9 +73,7 @@ fn details(action: &Action) -> Vec<String> {
                 let kcv = to_hex(&part.kcv);
                 format!("  分量 component   {} 校验值 KCV {kcv}", part.custodian)
             });
-            std::iter::once(attributes(&import.attributes))
-                .chain(components)
-                .collect()
+            std::iter::once(attributes(&import.attributes)).chain(components).collect()
         }
         Action::Floor(floor) => vec![format!("  模块启动 boot    {}", to_hex(&floor.boot))],
         Action::SetKeyState(_)
@@ -92,10 +87,7 @@ fn details(action: &Action) -> Vec<String> {
 
 fn members(what: &str, set: &Quorum) -> Vec<String> {
     let line = |name: &str, key: &PublicKey| format!("  {what} {name}: {}", fingerprint(key));
-    set.members
-        .iter()
-        .map(|member| line(&member.name, &member.key))
-        .collect()
+    set.members.iter().map(|member| line(&member.name, &member.key)).collect()
 }
 
 fn attributes(key: &KeyAttributes) -> String {
@@ -105,16 +97,8 @@ fn attributes(key: &KeyAttributes) -> String {
         FactorSource::Literal(bytes) => to_hex(bytes),
     });
     let steps = steps.collect::<Vec<_>>().join(" → ");
-    let usage = key
-        .usage
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
-    format!(
-        "  密钥 key         level {}, derived {steps}, for {usage}",
-        key.level
-    )
+    let usage = key.usage.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("  密钥 key         level {}, derived {steps}, for {usage}", key.level)
 }
 
 /// The module's refusal in Chinese. Its own sentence, in English, names persons and keys.
@@ -174,14 +158,8 @@ mod tests {
     use wire::command::{Floor, Member};
 
     fn set(names: &[&str]) -> Quorum {
-        let member = |(at, name): (u8, &&str)| Member {
-            name: (*name).to_owned(),
-            key: [at; 33],
-        };
-        Quorum {
-            threshold: 2,
-            members: (2..).zip(names).map(member).collect(),
-        }
+        let member = |(at, name): (u8, &&str)| Member { name: (*name).to_owned(), key: [at; 33] };
+        Quorum { threshold: 2, members: (2..).zip(names).map(member).collect() }
     }
 
     fn shown(action: Action) -> String {
@@ -202,11 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_shown_whole() {
-        let text = shown(Action::Floor(Floor {
-            boot: [0xee; 16],
-            size: 12,
-            root: [0x5a; 32],
-        }));
+        let text = shown(Action::Floor(Floor { boot: [0xee; 16], size: 12, root: [0x5a; 32] }));
         let parts = [
             "12 条",
             "12 entries",
@@ -228,10 +202,7 @@ mod tests {
     fn a_new_officer_set_shows_every_key() {
         let text = shown(Action::SetOfficers(set(&["li", "wang", "zhao"])));
         for (at, name) in (2..).zip(["li", "wang", "zhao"]) {
-            assert!(
-                text.contains(&format!("{name}: {}", fingerprint(&[at; 33]))),
-                "{text}"
-            );
+            assert!(text.contains(&format!("{name}: {}", fingerprint(&[at; 33]))), "{text}");
         }
     }
 
@@ -239,10 +210,7 @@ mod tests {
     fn every_refusal_has_chinese_words() {
         for code in Refusal::ALL {
             let words = refusal(*code);
-            assert!(
-                words.ends_with('。') && words.chars().count() > 5,
-                "{code}: {words}"
-            );
+            assert!(words.ends_with('。') && words.chars().count() > 5, "{code}: {words}");
         }
     }
 

@@ -1,10 +1,6 @@
 //! The built command, as an officer uses it without a module: exit codes, files, questions.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::tests_outside_test_module,
-    reason = "this file is a test"
-)]
+#![allow(clippy::unwrap_used, clippy::tests_outside_test_module, reason = "this file is a test")]
 
 use std::fs;
 use std::io::Write;
@@ -54,11 +50,7 @@ fn secret(dir: &Path, name: &str, text: &str) {
 }
 
 fn officer(dir: &Path, name: &str) {
-    secret(
-        dir,
-        &format!("{name}.phrase"),
-        &format!("the unrelated words of {name}\n"),
-    );
+    secret(dir, &format!("{name}.phrase"), &format!("the unrelated words of {name}\n"));
     let (key, phrase) = (format!("{name}.key"), format!("{name}.phrase"));
     let made = run(
         dir,
@@ -81,11 +73,7 @@ fn officer(dir: &Path, name: &str) {
 
 fn approve(dir: &Path, name: &str, answers: &str) -> Output {
     let (key, phrase) = (format!("{name}.key"), format!("{name}.phrase"));
-    run(
-        dir,
-        &["approve", "stop.cmd", "--key", &key, "--passphrase-file", &phrase],
-        answers,
-    )
+    run(dir, &["approve", "stop.cmd", "--key", &key, "--passphrase-file", &phrase], answers)
 }
 
 #[test]
@@ -109,19 +97,11 @@ fn a_command_goes_from_hand_to_hand() {
         "transit/purse/tac@02",
     ];
     assert_eq!(code(&run(dir, &propose, "")), 0);
-    assert_eq!(
-        code(&run(dir, &propose, "")),
-        1,
-        "a command file is never overwritten"
-    );
+    assert_eq!(code(&run(dir, &propose, "")), 1, "a command file is never overwritten");
 
     let refused = approve(dir, "li", "no\n");
     assert_eq!(code(&refused), 1);
-    assert!(
-        shown(&refused).contains("nothing was signed"),
-        "{}",
-        shown(&refused)
-    );
+    assert!(shown(&refused).contains("nothing was signed"), "{}", shown(&refused));
     let silent = approve(dir, "li", "");
     assert_eq!(code(&silent), 1);
 
@@ -161,23 +141,9 @@ fn refusals_and_wrong_usage_are_told_apart() {
     fs::set_permissions(dir.join("li.phrase"), fs::Permissions::from_mode(0o640)).unwrap();
     let open = run(
         dir,
-        &[
-            "keygen",
-            "--role",
-            "officer",
-            "--name",
-            "li",
-            "--out",
-            "li.key",
-            "--passphrase-file",
-            "li.phrase",
-        ],
+        &["keygen", "--role", "officer", "--name", "li", "--out", "li.key", "--passphrase-file", "li.phrase"],
         "",
     );
     assert_eq!(code(&open), 1);
-    assert!(
-        shown(&open).contains("chmod 600") && !dir.join("li.key").exists(),
-        "{}",
-        shown(&open)
-    );
+    assert!(shown(&open).contains("chmod 600") && !dir.join("li.key").exists(), "{}", shown(&open));
 }

@@ -22,11 +22,7 @@ pub fn program(name: &str) -> Command {
     let folder =
         std::env::var_os("CITYKEEP_BIN").map_or_else(|| root().join("target/release"), PathBuf::from);
     let path = folder.join(name);
-    assert!(
-        path.exists(),
-        "{} is not built: run cargo xtask test",
-        path.display()
-    );
+    assert!(path.exists(), "{} is not built: run cargo xtask test", path.display());
     Command::new(path)
 }
 
@@ -44,11 +40,7 @@ pub struct Said {
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self {
-            ok: output.status.success(),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
+        Self { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
     }
 }
 
@@ -75,17 +67,8 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it; stderr goes to a file.
     pub fn start(command: &mut Command, errors: &Path) -> Self {
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(errors)
-            .unwrap();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(file)
-            .spawn()
-            .unwrap();
+        let file = fs::OpenOptions::new().create(true).append(true).open(errors).unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (send, lines) = channel();
         std::thread::spawn(move || {
@@ -93,24 +76,17 @@ impl Daemon {
                 let _ = send.send(line);
             }
         });
-        Self {
-            child,
-            lines,
-            errors: errors.to_owned(),
-        }
+        Self { child, lines, errors: errors.to_owned() }
     }
 
     /// The line that starts with `ready`.
     pub fn ready(&self) -> String {
-        self.try_ready(Duration::from_secs(40))
-            .unwrap_or_else(|| panic!("not ready: {}", self.said()))
+        self.try_ready(Duration::from_secs(40)).unwrap_or_else(|| panic!("not ready: {}", self.said()))
     }
 
     /// Where a ready keyd answers: its certificate is for the name, not for the address.
     pub fn url(&self) -> String {
-        self.ready()
-            .trim_start_matches("ready ")
-            .replace("127.0.0.1", "localhost")
+        self.ready().trim_start_matches("ready ").replace("127.0.0.1", "localhost")
     }
 
     /// The same, if it comes in time.
@@ -199,18 +175,11 @@ impl Places {
             fs::set_permissions(self.at(folder), fs::Permissions::from_mode(0o700)).unwrap();
         }
         if !self.at("hsm/identity").exists() {
-            must(
-                program("citykeep-hsm")
-                    .args(["identity", "--new"])
-                    .arg(self.at("hsm/identity")),
-            );
+            must(program("citykeep-hsm").args(["identity", "--new"]).arg(self.at("hsm/identity")));
         }
         must(program("keyceremony").args(["pki", "--out"]).arg(self.at("pki")));
         let path = |name: &str| format!("{:?}", self.at(name).display().to_string());
-        let policy = format!(
-            "{:?}",
-            root().join("policies/rehearsal.toml").display().to_string()
-        );
+        let policy = format!("{:?}", root().join("policies/rehearsal.toml").display().to_string());
         let config = format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = {}\nlog_dir = {}\nhsm_socket = {}\npolicy_file = {policy}\n[tls]\n\
              certificate = {}\nkey = {}\nclient_ca = {}\nclient_crl = {}\nserver_name = \"localhost\"\n",
@@ -228,10 +197,7 @@ impl Places {
     /// The module's command line.
     pub fn hsm_command(&self) -> Command {
         let mut command = program("citykeep-hsm");
-        command
-            .arg("run")
-            .arg("--keyd-socket")
-            .arg(self.at("run/keyd.sock"));
+        command.arg("run").arg("--keyd-socket").arg(self.at("run/keyd.sock"));
         command
             .arg("--officers-socket")
             .arg(self.at("run/officers.sock"))
@@ -250,52 +216,24 @@ impl Places {
     /// Starts keyd; it is ready when the module is in service.
     pub fn start_keyd(&self) -> Daemon {
         let mut command = program("citykeep-keyd");
-        Daemon::start(
-            command.arg("run").arg("--config").arg(self.at("keyd.toml")),
-            &self.at("keyd.log"),
-        )
+        Daemon::start(command.arg("run").arg("--config").arg(self.at("keyd.toml")), &self.at("keyd.log"))
     }
 
     /// The rehearsal: genesis and imports, or unseal and floor.
     pub fn rehearse(&self, keys: &Path) -> Said {
         let mut command = program("keyceremony");
-        command
-            .arg("rehearse")
-            .arg(root().join("keyceremony/scripts/settlement-day.toml"));
-        command
-            .arg("--state")
-            .arg(&self.0)
-            .arg("--officers-socket")
-            .arg(self.at("run/officers.sock"));
-        command
-            .arg("--keys")
-            .arg(keys)
-            .arg("--policy")
-            .arg(root().join("policies/rehearsal.toml"));
-        run(command
-            .arg("--ca")
-            .arg(self.at("pki/ca.pem"))
-            .arg("--json")
-            .arg(self.at("out/ceremony.json")))
+        command.arg("rehearse").arg(root().join("keyceremony/scripts/settlement-day.toml"));
+        command.arg("--state").arg(&self.0).arg("--officers-socket").arg(self.at("run/officers.sock"));
+        command.arg("--keys").arg(keys).arg("--policy").arg(root().join("policies/rehearsal.toml"));
+        run(command.arg("--ca").arg(self.at("pki/ca.pem")).arg("--json").arg(self.at("out/ceremony.json")))
     }
 
     /// `citykeep clear verify` on a day.
     pub fn clear(&self, url: &str, day: &Path) -> Command {
         let mut command = program("citykeep");
-        command
-            .args(["clear", "verify", "--json", "--url", url])
-            .arg("--day")
-            .arg(day);
-        command
-            .arg("--ca")
-            .arg(self.at("pki/ca.pem"))
-            .arg("--cert")
-            .arg(self.at("pki/clearing.pem"));
-        command
-            .arg("--key")
-            .arg(self.at("pki/clearing.key"))
-            .arg("--vkey")
-            .arg(self.at("log/vkey"));
+        command.args(["clear", "verify", "--json", "--url", url]).arg("--day").arg(day);
+        command.arg("--ca").arg(self.at("pki/ca.pem")).arg("--cert").arg(self.at("pki/clearing.pem"));
+        command.arg("--key").arg(self.at("pki/clearing.key")).arg("--vkey").arg(self.at("log/vkey"));
         command
             .arg("--verdicts")
             .arg(self.at("out/verdicts.csv"))
@@ -317,23 +255,15 @@ impl Places {
     /// `tests/verify.py` with these words.
     pub fn verify_py(&self, words: &[&str]) -> Said {
         let mut command = Command::new("python3");
-        run(command
-            .arg(root().join("tests/verify.py"))
-            .args(words)
-            .current_dir(&self.0))
+        run(command.arg(root().join("tests/verify.py")).args(words).current_dir(&self.0))
     }
 
     /// curl as the named client.
     pub fn curl(&self, client: &str, words: &[&str]) -> Said {
         let mut command = Command::new("curl");
-        command
-            .args(["--silent", "--show-error", "--max-time", "60", "--cacert"])
-            .arg(self.at("pki/ca.pem"));
+        command.args(["--silent", "--show-error", "--max-time", "60", "--cacert"]).arg(self.at("pki/ca.pem"));
         command.arg("--cert").arg(self.at(&format!("pki/{client}.pem")));
-        run(command
-            .arg("--key")
-            .arg(self.at(&format!("pki/{client}.key")))
-            .args(words))
+        run(command.arg("--key").arg(self.at(&format!("pki/{client}.key"))).args(words))
     }
 }
 

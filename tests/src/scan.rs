@@ -38,10 +38,7 @@ pub fn scan(pid: u32, patterns: &[(String, Vec<u8>)]) -> Scan {
             continue;
         }
         let (start, end) = range.split_once('-').unwrap();
-        let (start, end) = (
-            u64::from_str_radix(start, 16).unwrap(),
-            u64::from_str_radix(end, 16).unwrap(),
-        );
+        let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
         let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
         if memory.read_exact_at(&mut bytes, start).is_err() {
             scan.closed += 1;
@@ -49,14 +46,8 @@ pub fn scan(pid: u32, patterns: &[(String, Vec<u8>)]) -> Scan {
         }
         scan.read += end - start;
         for (name, pattern) in patterns {
-            if bytes
-                .windows(pattern.len())
-                .any(|window| window == pattern.as_slice())
-            {
-                scan.hits.push(Hit {
-                    pattern: name.clone(),
-                    mapping: line.to_owned(),
-                });
+            if bytes.windows(pattern.len()).any(|window| window == pattern.as_slice()) {
+                scan.hits.push(Hit { pattern: name.clone(), mapping: line.to_owned() });
             }
         }
     }
@@ -67,11 +58,8 @@ pub fn scan(pid: u32, patterns: &[(String, Vec<u8>)]) -> Scan {
 pub fn forms(name: &str, key: &[u8; 16]) -> Vec<(String, Vec<u8>)> {
     let upper = wire::purse::to_hex(key);
     let lower = upper.to_lowercase();
-    let reversed = |width: usize| -> Vec<u8> {
-        key.chunks(width)
-            .flat_map(|word| word.iter().rev().copied())
-            .collect()
-    };
+    let reversed =
+        |width: usize| -> Vec<u8> { key.chunks(width).flat_map(|word| word.iter().rev().copied()).collect() };
     vec![
         (format!("{name} raw"), key.to_vec()),
         (format!("{name} left half"), key[..8].to_vec()),

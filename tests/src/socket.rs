@@ -72,17 +72,8 @@ impl Disk {
     /// Size and root.
     pub fn head(&self) -> (u64, [u8; 32]) {
         let mut frontier = Frontier::new();
-        self.entries
-            .iter()
-            .for_each(|entry| frontier.push(leaf_hash(entry)));
-        (
-            frontier.size(),
-            if self.entries.is_empty() {
-                [0; 32]
-            } else {
-                frontier.root()
-            },
-        )
+        self.entries.iter().for_each(|entry| frontier.push(leaf_hash(entry)));
+        (frontier.size(), if self.entries.is_empty() { [0; 32] } else { frontier.root() })
     }
 
     /// Takes what the module handed out.
@@ -91,14 +82,8 @@ impl Disk {
             return;
         }
         assert_eq!(collected.first, self.entries.len() as u64);
-        self.records.extend(
-            collected
-                .records
-                .into_iter()
-                .map(|record| (record.id, record.bytes.0)),
-        );
-        self.entries
-            .extend(collected.entries.into_iter().map(|entry| entry.0));
+        self.records.extend(collected.records.into_iter().map(|record| (record.id, record.bytes.0)));
+        self.entries.extend(collected.entries.into_iter().map(|entry| entry.0));
         self.checkpoint = collected.checkpoint;
     }
 
@@ -108,20 +93,11 @@ impl Disk {
         let mut ask = |request| socket.ask(&request).map(|_| ()).map_err(|refused| refused.code);
         for (at, chunk) in self.entries.chunks(64).enumerate() {
             let entries = chunk.iter().map(|entry| Bytes(entry.clone())).collect();
-            ask(KeydRequest::Replay(Replay {
-                first: at as u64 * 64,
-                entries,
-            }))?;
+            ask(KeydRequest::Replay(Replay { first: at as u64 * 64, entries }))?;
         }
-        let records = self
-            .records
-            .values()
-            .map(|record| Bytes(record.clone()))
-            .collect();
+        let records = self.records.values().map(|record| Bytes(record.clone())).collect();
         ask(KeydRequest::Records(Records { records }))?;
-        ask(KeydRequest::ReplayEnd(ReplayEnd {
-            checkpoint: self.checkpoint.clone(),
-        }))
+        ask(KeydRequest::ReplayEnd(ReplayEnd { checkpoint: self.checkpoint.clone() }))
     }
 }
 
@@ -161,11 +137,7 @@ impl Collector {
                 }
             }
         });
-        Self {
-            disk,
-            stop,
-            thread: Some(thread),
-        }
+        Self { disk, stop, thread: Some(thread) }
     }
 
     /// Stops, and gives what it has.

@@ -1,10 +1,5 @@
 //! The main job: a settlement day through the real programs, by our client and by curl, judged by two verifiers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 
@@ -12,9 +7,7 @@ use serde_json::Value;
 use system_tests::house::{House, Places, fixture, must, program, run};
 
 fn lines(text: &str) -> Vec<String> {
-    text.lines()
-        .map(|line| line.trim_end_matches('\r').to_owned())
-        .collect()
+    text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect()
 }
 
 fn expected() -> Vec<String> {
@@ -22,17 +15,8 @@ fn expected() -> Vec<String> {
 }
 
 fn verify_receipt(places: &Places, day: &str, verdicts: &str) -> system_tests::house::Said {
-    let words = [
-        "receipt",
-        "--log",
-        "log",
-        "--vkey",
-        "log/vkey",
-        "--receipt",
-        "out/receipt.json",
-        "--day",
-        day,
-    ];
+    let words =
+        ["receipt", "--log", "log", "--vkey", "log/vkey", "--receipt", "out/receipt.json", "--day", day];
     places.verify_py(&[words.as_slice(), &["--verdicts", verdicts]].concat())
 }
 
@@ -57,9 +41,7 @@ fn the_fixture_day_equals_its_expected_verdicts_and_every_judge_agrees() {
     assert!(said.ok, "{}{}", said.out, said.err);
     let receipt = |verdicts: &str| {
         let mut command = program("citykeep");
-        command
-            .args(["receipt", "verify", "--receipt"])
-            .arg(places.at("out/receipt.json"));
+        command.args(["receipt", "verify", "--receipt"]).arg(places.at("out/receipt.json"));
         command
             .arg("--vkey")
             .arg(places.at("log/vkey"))
@@ -81,10 +63,7 @@ fn the_fixture_day_equals_its_expected_verdicts_and_every_judge_agrees() {
     assert!(house.keyd.stop(), "keyd stops well: {}", house.keyd.said());
     house.restart();
     must(&mut places.clear(&house.url, &fixture("day.txt")));
-    assert_eq!(
-        lines(&fs::read_to_string(places.at("out/verdicts.csv")).unwrap()),
-        expected()
-    );
+    assert_eq!(lines(&fs::read_to_string(places.at("out/verdicts.csv")).unwrap()), expected());
     house.wait_published(index + 2);
     assert!(places.audit().ok);
     assert!(places.verify_py(&["log", "log", "--vkey", "log/vkey"]).ok);
@@ -97,55 +76,24 @@ fn curl_sends_the_day_and_fetches_the_receipt() {
     let day = format!("@{}", fixture("day.txt").display());
     let url = format!("{}/v1/settlement/verify", house.url);
     let head = places.at("out/head").display().to_string();
-    let words = [
-        "--header",
-        "content-type: text/plain",
-        "--data-binary",
-        &day,
-        "--dump-header",
-        &head,
-        &url,
-    ];
+    let words = ["--header", "content-type: text/plain", "--data-binary", &day, "--dump-header", &head, &url];
     let said = places.curl("clearing", &words);
     assert!(said.ok, "{}", said.err);
     assert_eq!(lines(&said.out), expected());
     let head = fs::read_to_string(head).unwrap().to_lowercase();
-    let batch = head
-        .lines()
-        .find_map(|line| line.strip_prefix("citykeep-batch: "))
-        .unwrap()
-        .trim()
-        .to_owned();
+    let batch =
+        head.lines().find_map(|line| line.strip_prefix("citykeep-batch: ")).unwrap().trim().to_owned();
     let receipt = places.curl("clearing", &[&format!("{}/v1/receipts/{batch}", house.url)]);
     fs::write(places.at("out/receipt.json"), &receipt.out).unwrap();
     fs::write(places.at("out/curl.csv"), &said.out).unwrap();
     let parsed: Value = serde_json::from_str(&receipt.out).unwrap();
-    house.wait_published(
-        parsed["indices"]
-            .as_array()
-            .unwrap()
-            .last()
-            .unwrap()
-            .as_u64()
-            .unwrap()
-            + 1,
-    );
+    house.wait_published(parsed["indices"].as_array().unwrap().last().unwrap().as_u64().unwrap() + 1);
     let said = verify_receipt(&places, &fixture("day.txt").display().to_string(), "out/curl.csv");
     assert!(said.ok, "{}{}", said.out, said.err);
     // Another client's receipt does not exist.
-    let foreign = places.curl(
-        "auditor",
-        &[
-            "--write-out",
-            "%{http_code}",
-            &format!("{}/v1/receipts/{batch}", house.url),
-        ],
-    );
-    assert!(
-        foreign.out.ends_with("404") || foreign.out.ends_with("403"),
-        "{}",
-        foreign.out
-    );
+    let foreign = places
+        .curl("auditor", &["--write-out", "%{http_code}", &format!("{}/v1/receipts/{batch}", house.url)]);
+    assert!(foreign.out.ends_with("404") || foreign.out.ends_with("403"), "{}", foreign.out);
 }
 
 #[test]
@@ -159,11 +107,7 @@ fn odd_days_keep_their_positions() {
         fs::write(&path, bytes).unwrap();
         must(&mut places.clear(&house.url, &path));
         let text = fs::read_to_string(places.at("out/verdicts.csv")).unwrap();
-        let found: Vec<&str> = text
-            .lines()
-            .skip(1)
-            .map(|row| row.split_once(',').unwrap().1)
-            .collect();
+        let found: Vec<&str> = text.lines().skip(1).map(|row| row.split_once(',').unwrap().1).collect();
         assert_eq!(found, verdicts, "{name}");
     };
     check("empty", b"", &[]);

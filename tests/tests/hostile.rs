@@ -1,10 +1,5 @@
 //! A hostile keyd on the real module's real socket. The officers' tool is the real one; keyd's part is played here.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::Path;
@@ -62,12 +57,7 @@ fn stage() -> Stage {
     let now = collector.stop();
     assert!(now.entries.len() > early.entries.len() && now.records.len() == 4);
     hsm.kill();
-    Stage {
-        _dir: dir,
-        places,
-        early,
-        now,
-    }
+    Stage { _dir: dir, places, early, now }
 }
 
 /// A restarted module whose keyd offers `disk`. The officers' tool takes its floor from the newest transcript.
@@ -83,27 +73,17 @@ fn restart(stage: &Stage, disk: &Disk) -> (Daemon, bool, String) {
 fn old_stores_old_logs_and_dropped_entries_are_refused() {
     let stage = stage();
     let socket = stage.places.at("run/keyd.sock");
-    let old_store = Disk {
-        records: stage.early.records.clone(),
-        ..stage.now.clone()
-    };
+    let old_store = Disk { records: stage.early.records.clone(), ..stage.now.clone() };
     let mut dropped = stage.now.clone();
     dropped.entries.remove(3);
     let mut changed = stage.now.clone();
     let salt = Entry::from_cbor(&changed.entries[2]).unwrap().salt;
-    let at = changed.entries[2]
-        .windows(16)
-        .position(|window| window == salt)
-        .unwrap();
+    let at = changed.entries[2].windows(16).position(|window| window == salt).unwrap();
     changed.entries[2][at] ^= 1;
     let mut flipped = stage.now.clone();
     flipped.records.values_mut().next().unwrap()[100] ^= 4;
     let attacks = [
-        (
-            "old store and old log, below the floor",
-            &stage.early,
-            Refusal::BelowFloor,
-        ),
+        ("old store and old log, below the floor", &stage.early, Refusal::BelowFloor),
         ("old store under the new log", &old_store, Refusal::RecordMissing),
         ("an entry dropped", &dropped, Refusal::LogForged),
         // The changed byte lies in the entry's salt: nothing but the root at the floor can tell.
@@ -115,18 +95,10 @@ fn old_stores_old_logs_and_dropped_entries_are_refused() {
         assert!(!ok, "{name}");
         let now = status(&socket);
         assert_eq!(now.state, ModuleState::Recovering, "{name}: {err}");
-        assert_eq!(
-            now.trouble.map(|refused| refused.code),
-            Some(code),
-            "{name}: {err}"
-        );
+        assert_eq!(now.trouble.map(|refused| refused.code), Some(code), "{name}: {err}");
         assert!(!err.trim().is_empty(), "{name}: the officers are told");
         let keys = KeydSocket::connect(&socket).ask(&KeydRequest::Keys(Empty {}));
-        assert_eq!(
-            keys.unwrap_err().code,
-            Refusal::WrongState,
-            "{name}: nothing is served"
-        );
+        assert_eq!(keys.unwrap_err().code, Refusal::WrongState, "{name}: nothing is served");
         hsm.kill();
     }
     let (_hsm, ok, err) = restart(&stage, &stage.now);
@@ -143,19 +115,12 @@ fn a_taken_over_keyd_in_service_gains_nothing() {
 
     // A command that was carried out before, from the log itself, and one for another instance.
     let used =
-        stage
-            .now
-            .entries
-            .iter()
-            .rev()
-            .find_map(|entry| match Entry::from_cbor(entry).unwrap().event {
-                Event::Command(event) => Some(event.command),
-                _ => None,
-            });
+        stage.now.entries.iter().rev().find_map(|entry| match Entry::from_cbor(entry).unwrap().event {
+            Event::Command(event) => Some(event.command),
+            _ => None,
+        });
     assert_eq!(
-        keyd.ask(&KeydRequest::Command(used.clone().unwrap()))
-            .unwrap_err()
-            .code,
+        keyd.ask(&KeydRequest::Command(used.clone().unwrap())).unwrap_err().code,
         Refusal::CommandUsed
     );
     let mut altered = used.unwrap().0;
@@ -163,19 +128,13 @@ fn a_taken_over_keyd_in_service_gains_nothing() {
     altered[last] ^= 1;
     let refused = keyd.ask(&KeydRequest::Command(Bytes(altered))).unwrap_err().code;
     assert!(
-        matches!(
-            refused,
-            Refusal::BadSignature | Refusal::BadCommand | Refusal::UnknownOfficer
-        ),
+        matches!(refused, Refusal::BadSignature | Refusal::BadCommand | Refusal::UnknownOfficer),
         "{refused}"
     );
     let golden = fs::read(system_tests::house::root().join("tests/golden/command/import-v1.cbor")).unwrap();
     let refused = keyd.ask(&KeydRequest::Command(Bytes(golden))).unwrap_err().code;
     assert!(
-        matches!(
-            refused,
-            Refusal::UnknownOfficer | Refusal::BadSignature | Refusal::WrongInstance
-        ),
+        matches!(refused, Refusal::UnknownOfficer | Refusal::BadSignature | Refusal::WrongInstance),
         "{refused}"
     );
 
@@ -183,10 +142,7 @@ fn a_taken_over_keyd_in_service_gains_nothing() {
     let ticket = one_batch(&mut keyd);
     let release = KeydRequest::Release(Ticket { ticket });
     assert_eq!(keyd.ask(&release).unwrap_err().code, Refusal::NotDurable);
-    let forged = KeydRequest::Collect(Collect {
-        durable: ticket + 1,
-        root: [7; 32],
-    });
+    let forged = KeydRequest::Collect(Collect { durable: ticket + 1, root: [7; 32] });
     assert_eq!(keyd.ask(&forged).unwrap_err().code, Refusal::AckForged);
     assert_eq!(keyd.ask(&release).unwrap_err().code, Refusal::NotDurable);
 
@@ -212,18 +168,10 @@ fn fixture_line() -> F1Line {
 
 fn one_batch(keyd: &mut KeydSocket) -> u64 {
     let line = fixture_line();
-    let open = BatchOpen {
-        client: "nobody".into(),
-        profile: Profile::PurchaseTac,
-        lineage: lineage(),
-    };
-    let groups = vec![Group {
-        version: line.version,
-        issuer: line.issuer,
-    }];
+    let open = BatchOpen { client: "nobody".into(), profile: Profile::PurchaseTac, lineage: lineage() };
+    let groups = vec![Group { version: line.version, issuer: line.issuer }];
     keyd.ask(&KeydRequest::BatchOpen(open)).unwrap();
-    keyd.ask(&KeydRequest::BatchGroups(BatchGroups { groups }))
-        .unwrap();
+    keyd.ask(&KeydRequest::BatchGroups(BatchGroups { groups })).unwrap();
     let record = line.record(0).to_bytes(Profile::PurchaseTac).to_vec();
     let verdicts = keyd.ask(&KeydRequest::BatchRecords(Bytes(record))).unwrap();
     assert_eq!(verdicts, KeydResponse::Verdicts(Bytes(vec![Verdict::Ok.byte()])));
@@ -237,23 +185,10 @@ fn one_batch(keyd: &mut KeydSocket) -> u64 {
 fn brute_force(keyd: &mut KeydSocket) {
     let line = fixture_line();
     let mut guess = |client: usize, tac: [u8; 4]| {
-        let record = Record {
-            tac,
-            ..line.record(0)
-        }
-        .to_bytes(Profile::PurchaseTac);
-        let group = Group {
-            version: line.version,
-            issuer: line.issuer,
-        };
+        let record = Record { tac, ..line.record(0) }.to_bytes(Profile::PurchaseTac);
+        let group = Group { version: line.version, issuer: line.issuer };
         let (client, profile) = (format!("client-{client}"), Profile::PurchaseTac);
-        let items = vec![MacItem {
-            client,
-            lineage: lineage(),
-            group,
-            profile,
-            record,
-        }];
+        let items = vec![MacItem { client, lineage: lineage(), group, profile, record }];
         match keyd.ask(&KeydRequest::MacVerify(MacItems { items })).unwrap() {
             KeydResponse::MacVerdicts(answer) => Verdict::from_byte(answer.verdicts[0]).unwrap(),
             other => panic!("{other:?}"),

@@ -1,10 +1,5 @@
 //! The two processes themselves: what they may ask the kernel, what their memory shows, what a kill leaves.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::io::Read;
@@ -31,10 +26,7 @@ fn fixture_key(version: &str) -> [u8; 16] {
 }
 
 fn imported() -> Vec<(String, Vec<u8>)> {
-    ["01", "02", "41", "42"]
-        .iter()
-        .flat_map(|version| forms(version, &fixture_key(version)))
-        .collect()
+    ["01", "02", "41", "42"].iter().flat_map(|version| forms(version, &fixture_key(version))).collect()
 }
 
 #[test]
@@ -53,10 +45,7 @@ fn no_readable_page_of_either_process_shows_an_imported_key() {
         assert!(seen.read > 1 << 20, "the scan read something: {}", seen.read);
         assert!(seen.hits.is_empty(), "{:?}", seen.hits);
     }
-    assert!(
-        scan(house.hsm.id(), &imported()).closed >= 10,
-        "the arena and the stacks cannot be read"
-    );
+    assert!(scan(house.hsm.id(), &imported()).closed >= 10, "the arena and the stacks cannot be read");
 }
 
 /// The red control: with mlock, root does find the keys, so the scan above can fail.
@@ -73,16 +62,9 @@ fn with_mlock_the_same_scan_finds_the_keys() {
     assert_eq!(status(&places.at("run/keyd.sock")).memory, "mlock");
     let seen = scan(hsm.id(), &imported());
     for version in ["01 raw", "02 raw", "41 raw", "42 raw"] {
-        assert!(
-            seen.hits.iter().any(|hit| hit.pattern == version),
-            "{version} {:?}",
-            seen.hits
-        );
+        assert!(seen.hits.iter().any(|hit| hit.pattern == version), "{version} {:?}", seen.hits);
     }
-    assert!(
-        scan(keyd.id(), &imported()).hits.is_empty(),
-        "keyd never has a key"
-    );
+    assert!(scan(keyd.id(), &imported()).hits.is_empty(), "keyd never has a key");
 }
 
 #[test]
@@ -91,19 +73,11 @@ fn the_module_opens_connects_and_executes_nothing_once_it_is_ready() {
     let places = house.places();
     let trace = places.at("out/trace");
     let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-qq", "-o"])
-        .arg(&trace)
-        .args(["-p", &house.hsm.id().to_string()]);
+    strace.args(["-f", "-qq", "-o"]).arg(&trace).args(["-p", &house.hsm.id().to_string()]);
     let mut strace = Daemon::start(&mut strace, &places.at("out/strace.err"));
     std::thread::sleep(Duration::from_millis(800));
     must(&mut places.clear(&house.url, &fixture("day.txt")));
-    must(
-        program("keyceremony")
-            .arg("status")
-            .arg("--officers-socket")
-            .arg(places.at("run/officers.sock")),
-    );
+    must(program("keyceremony").arg("status").arg("--officers-socket").arg(places.at("run/officers.sock")));
     strace.stop();
     let text = fs::read_to_string(&trace).unwrap();
     let mut calls = std::collections::BTreeSet::new();
@@ -113,10 +87,7 @@ fn the_module_opens_connects_and_executes_nothing_once_it_is_ready() {
             calls.insert(name.to_owned());
         }
     }
-    assert!(
-        calls.contains("accept4") && calls.contains("futex"),
-        "strace saw the module at work: {calls:?}"
-    );
+    assert!(calls.contains("accept4") && calls.contains("futex"), "strace saw the module at work: {calls:?}");
     let forbidden = [
         "open", "openat", "openat2", "connect", "execve", "execveat", "socket", "ptrace", "clone", "clone3",
         "fork", "mprotect",
@@ -143,31 +114,15 @@ fn the_module_runs_as_an_ordinary_user_within_8_mib_of_locked_memory() {
     std::os::unix::fs::chown(places.at("own"), Some(65534), Some(65534)).unwrap();
     let as_nobody = || {
         let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--bounding-set=-all",
-        ]);
-        command
-            .args(["prlimit", "--memlock=8388608:8388608"])
-            .arg(&program);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]);
+        command.args(["prlimit", "--memlock=8388608:8388608"]).arg(&program);
         command
     };
-    must(
-        as_nobody()
-            .args(["identity", "--new"])
-            .arg(places.at("own/identity")),
-    );
+    must(as_nobody().args(["identity", "--new"]).arg(places.at("own/identity")));
     let mut command = as_nobody();
-    command
-        .arg("run")
-        .arg("--identity")
-        .arg(places.at("own/identity"));
+    command.arg("run").arg("--identity").arg(places.at("own/identity"));
     command.arg("--keyd-socket").arg(places.at("own/keyd.sock"));
-    command
-        .arg("--officers-socket")
-        .arg(places.at("own/officers.sock"));
+    command.arg("--officers-socket").arg(places.at("own/officers.sock"));
     let hsm = Daemon::start(&mut command, &places.at("hsm.err"));
     let ready = hsm.ready();
     assert!(ready.ends_with("memory=memfd_secret"), "{ready}");
@@ -181,11 +136,7 @@ fn a_second_module_and_a_second_keyd_are_refused() {
     let house = House::new();
     let places = house.places();
     let second = run(&mut places.hsm_command());
-    assert!(
-        !second.ok && second.err.contains("stop it first"),
-        "{}",
-        second.err
-    );
+    assert!(!second.ok && second.err.contains("stop it first"), "{}", second.err);
     let mut second = program("citykeep-keyd");
     let second = run(second.arg("run").arg("--config").arg(places.at("keyd.toml")));
     assert!(!second.ok && second.err.len() > 20, "{}", second.err);
@@ -202,27 +153,12 @@ fn a_module_that_dies_in_the_middle_of_a_day_leaves_no_verdict_and_no_receipt() 
     fs::write(places.at("out/verdicts.csv"), "line,verdict\n1,ok\n").unwrap();
     let mut client = Daemon::start(&mut places.clear(&house.url, &long), &places.at("out/client.err"));
     std::thread::sleep(Duration::from_millis(700));
-    assert!(
-        client.wait(Duration::ZERO).is_none(),
-        "the day is still under way"
-    );
+    assert!(client.wait(Duration::ZERO).is_none(), "the day is still under way");
     house.hsm.kill();
-    assert_eq!(
-        client.wait(Duration::from_secs(30)),
-        Some(false),
-        "{}",
-        client.said()
-    );
-    assert!(
-        !places.at("out/verdicts.csv").exists(),
-        "an old file would be taken for a result"
-    );
+    assert_eq!(client.wait(Duration::from_secs(30)), Some(false), "{}", client.said());
+    assert!(!places.at("out/verdicts.csv").exists(), "an old file would be taken for a result");
     assert!(!places.at("out/receipt.json").exists());
-    assert_eq!(
-        house.keyd.wait(Duration::from_secs(20)),
-        Some(false),
-        "keyd stops with its module"
-    );
+    assert_eq!(house.keyd.wait(Duration::from_secs(20)), Some(false), "keyd stops with its module");
     assert!(house.keyd.said().contains("module"), "{}", house.keyd.said());
     house.start_again();
     must(&mut places.clear(&house.url, &fixture("day.txt")));
@@ -236,39 +172,24 @@ fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
     let mut acknowledged = 0;
     for round in 0..6 {
         // keyd dies under load, the module lives; then both die.
-        let mut client = Daemon::start(
-            &mut places.clear(&house.url, &fixture("day.txt")),
-            &places.at("out/client.err"),
-        );
+        let mut client =
+            Daemon::start(&mut places.clear(&house.url, &fixture("day.txt")), &places.at("out/client.err"));
         std::thread::sleep(Duration::from_millis(40 + 90 * round));
         house.keyd.kill();
         let finished = client.wait(Duration::from_mins(1)).unwrap_or(false);
         let receipt = places.at("out/receipt.json");
-        assert_eq!(
-            finished,
-            receipt.exists(),
-            "a receipt if and only if the client said so"
-        );
+        assert_eq!(finished, receipt.exists(), "a receipt if and only if the client said so");
         if finished {
             let receipt: serde_json::Value =
                 serde_json::from_str(&fs::read_to_string(&receipt).unwrap()).unwrap();
-            acknowledged = receipt["indices"]
-                .as_array()
-                .unwrap()
-                .last()
-                .unwrap()
-                .as_u64()
-                .unwrap();
+            acknowledged = receipt["indices"].as_array().unwrap().last().unwrap().as_u64().unwrap();
             fs::copy(places.at("out/receipt.json"), places.at("out/kept.json")).unwrap();
         }
         let _ = fs::remove_file(&receipt);
         if round % 2 == 0 {
             house.keyd = places.start_keyd();
             house.url = house.keyd.url();
-            assert_eq!(
-                status(&places.at("run/keyd.sock")).state,
-                ModuleState::Operational
-            );
+            assert_eq!(status(&places.at("run/keyd.sock")).state, ModuleState::Operational);
         } else {
             house.hsm.kill();
             house.start_again();
@@ -280,9 +201,7 @@ fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
     must(&mut places.clear(&house.url, &fixture("day.txt")));
     if places.at("out/kept.json").exists() {
         let mut command = program("citykeep");
-        command
-            .args(["receipt", "verify", "--receipt"])
-            .arg(places.at("out/kept.json"));
+        command.args(["receipt", "verify", "--receipt"]).arg(places.at("out/kept.json"));
         must(command.arg("--vkey").arg(places.at("log/vkey")));
     }
 }
@@ -300,15 +219,9 @@ fn kill_9_around_key_creation_leaves_whole_keys_or_none() {
         rehearsal
             .arg("rehearse")
             .arg(system_tests::house::root().join("keyceremony/scripts/settlement-day.toml"));
-        rehearsal
-            .arg("--state")
-            .arg(&places.0)
-            .arg("--officers-socket")
-            .arg(places.at("run/officers.sock"));
+        rehearsal.arg("--state").arg(&places.0).arg("--officers-socket").arg(places.at("run/officers.sock"));
         rehearsal.arg("--keys").arg(fixture("keys.json"));
-        rehearsal
-            .arg("--policy")
-            .arg(system_tests::house::root().join("policies/rehearsal.toml"));
+        rehearsal.arg("--policy").arg(system_tests::house::root().join("policies/rehearsal.toml"));
         rehearsal.arg("--ca").arg(places.at("pki/ca.pem"));
         let mut rehearsal = Daemon::start(&mut rehearsal, &places.at("rehearsal.err"));
         // Before genesis, in genesis, between imports.
@@ -323,19 +236,10 @@ fn kill_9_around_key_creation_leaves_whole_keys_or_none() {
     let house_hsm = places.start_hsm(&[]);
     let keyd = places.start_keyd();
     let said = places.rehearse(&fixture("keys.json"));
-    assert!(
-        said.ok,
-        "after {survived} whole rounds: {}\n{}\nkeyd: {}",
-        said.out,
-        said.err,
-        keyd.said()
-    );
+    assert!(said.ok, "after {survived} whole rounds: {}\n{}\nkeyd: {}", said.out, said.err, keyd.said());
     let url = keyd.url();
     must(&mut places.clear(&url, &fixture("day.txt")));
     let expected = fs::read_to_string(fixture("expected.csv")).unwrap();
-    assert_eq!(
-        fs::read_to_string(places.at("out/verdicts.csv")).unwrap(),
-        expected
-    );
+    assert_eq!(fs::read_to_string(places.at("out/verdicts.csv")).unwrap(), expected);
     assert!(house_hsm.id() > 0);
 }

@@ -1,10 +1,5 @@
 //! Bad input at the API: one clear problem, nothing changed, and the refusal is in the log.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 
@@ -25,21 +20,14 @@ struct Desk {
 impl Desk {
     fn ask(&self, client: &str, path: &str, words: &[&str]) -> (u16, String) {
         let url = format!("{}{path}", self.house.url);
-        let said = self.house.places().curl(
-            client,
-            &[words, &["--write-out", "\n%{http_code}", &url]].concat(),
-        );
+        let said =
+            self.house.places().curl(client, &[words, &["--write-out", "\n%{http_code}", &url]].concat());
         let (body, status) = said.out.rsplit_once('\n').unwrap_or(("", "0"));
         (status.parse().unwrap(), body.to_owned())
     }
 
     fn json(&self, client: &str, body: &str) -> (u16, String) {
-        let words = [
-            "--header",
-            "content-type: application/json",
-            "--data-binary",
-            body,
-        ];
+        let words = ["--header", "content-type: application/json", "--data-binary", body];
         self.ask(client, "/v1/macs/verify", &words)
     }
 
@@ -47,12 +35,7 @@ impl Desk {
         let path = self.house.places().at("out/batch.bin");
         fs::write(&path, bytes).unwrap();
         let data = format!("@{}", path.display());
-        let words = [
-            "--header",
-            "content-type: application/octet-stream",
-            "--data-binary",
-            &data,
-        ];
+        let words = ["--header", "content-type: application/octet-stream", "--data-binary", &data];
         self.ask("clearing", "/v1/settlement/verify", &words)
     }
 }
@@ -63,10 +46,7 @@ fn problem(answer: &(u16, String), status: u16, code: &str) {
         serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?} instead of {code}"));
     assert_eq!((answer.0, body["code"].as_str()), (status, Some(code)), "{body}");
     assert_eq!(body["type"], format!("urn:citykeep:problem:{code}"));
-    assert!(
-        body["detail"].as_str().is_some_and(|detail| detail.len() > 10),
-        "{body}"
-    );
+    assert!(body["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{body}");
 }
 
 fn items(item: &str) -> String {
@@ -74,16 +54,9 @@ fn items(item: &str) -> String {
 }
 
 fn header(lineage: &str) -> Vec<u8> {
-    let groups = vec![Group {
-        version: KeyVersion(1),
-        issuer: [0x12; 8],
-    }];
-    BatchHeader {
-        profile: Profile::PurchaseTac,
-        lineage: Lineage::parse(lineage).unwrap(),
-        groups,
-    }
-    .to_bytes()
+    let groups = vec![Group { version: KeyVersion(1), issuer: [0x12; 8] }];
+    BatchHeader { profile: Profile::PurchaseTac, lineage: Lineage::parse(lineage).unwrap(), groups }
+        .to_bytes()
 }
 
 #[test]
@@ -93,10 +66,7 @@ fn one_clear_problem_each() {
     let (status, body) = desk.json("clearing", &items(GOOD));
     assert_eq!(status, 200, "{body}");
     let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(
-        body["results"][0]["verdict"], "bad_tac",
-        "a well-formed item under another key: {body}"
-    );
+    assert_eq!(body["results"][0]["verdict"], "bad_tac", "a well-formed item under another key: {body}");
     assert_eq!(desk.ask("clearing", "/v1/status", &[]).0, 200);
     assert_eq!(desk.ask("auditor", "/v1/log/checkpoint", &[]).0, 200);
 
@@ -104,18 +74,11 @@ fn one_clear_problem_each() {
     let doubled = items(GOOD).replace("\"key\":", "\"key\":\"a/b/c\",\"key\":");
     problem(&desk.json("clearing", &doubled), 400, "bad-json");
     problem(
-        &desk.json(
-            "clearing",
-            &items(&GOOD.replace("\"amount\":500", "\"amount\":500,\"amount\":5")),
-        ),
+        &desk.json("clearing", &items(&GOOD.replace("\"amount\":500", "\"amount\":500,\"amount\":5"))),
         400,
         "bad-json",
     );
-    problem(
-        &desk.json("clearing", &items(&GOOD.replace("\"amount\"", "\"betrag\""))),
-        400,
-        "bad-json",
-    );
+    problem(&desk.json("clearing", &items(&GOOD.replace("\"amount\"", "\"betrag\""))), 400, "bad-json");
     problem(&desk.json("clearing", "{"), 400, "bad-json");
     let many = vec![GOOD; 1025].join(",");
     let path = desk.house.places().at("out/many.json");
@@ -128,11 +91,7 @@ fn one_clear_problem_each() {
     let mixed = items(&format!("{GOOD},{},{GOOD}", GOOD.replace("20240131", "20240231")));
     let (status, body) = desk.json("clearing", &mixed);
     let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(
-        (status, &body["results"][1]["verdict"]),
-        (200, &Value::from("malformed")),
-        "{body}"
-    );
+    assert_eq!((status, &body["results"][1]["verdict"]), (200, &Value::from("malformed")), "{body}");
     assert!(body["results"][1]["detail"].as_str().unwrap().contains("date"));
     let (_, body) = desk.json("clearing", &items(&GOOD.replace("\"01\"", "\"7F\"")));
     assert!(body.contains("unknown_key"), "{body}");
@@ -155,26 +114,12 @@ fn one_clear_problem_each() {
 
     // Batches.
     problem(&desk.batch(b"CKB2"), 400, "bad-batch");
-    problem(
-        &desk.batch(&[header("transit/purse/tac").as_slice(), &[0; 41]].concat()),
-        400,
-        "bad-batch",
-    );
+    problem(&desk.batch(&[header("transit/purse/tac").as_slice(), &[0; 41]].concat()), 400, "bad-batch");
     problem(&desk.batch(&header("transit/purse/tac")[..60]), 400, "bad-batch");
     problem(&desk.batch(&header("health/ddf1/stk")), 404, "no-such-key");
-    let record = Record {
-        card: [1; 8],
-        data: [0; 24],
-        tac: [0; 4],
-        group: 9,
-    };
-    let (status, body) = desk.batch(
-        &[
-            header("transit/purse/tac").as_slice(),
-            &record.to_bytes(Profile::PurchaseTac),
-        ]
-        .concat(),
-    );
+    let record = Record { card: [1; 8], data: [0; 24], tac: [0; 4], group: 9 };
+    let (status, body) = desk
+        .batch(&[header("transit/purse/tac").as_slice(), &record.to_bytes(Profile::PurchaseTac)].concat());
     assert_eq!(
         (status, body.as_bytes().first()),
         (200, Some(&3)),
@@ -183,11 +128,7 @@ fn one_clear_problem_each() {
 
     // Routes.
     problem(&desk.ask("clearing", "/v1/nothing", &[]), 404, "not-found");
-    problem(
-        &desk.ask("clearing", "/v1/settlement/verify", &[]),
-        405,
-        "method-not-allowed",
-    );
+    problem(&desk.ask("clearing", "/v1/settlement/verify", &[]), 405, "method-not-allowed");
     problem(
         &desk.ask(
             "clearing",
@@ -221,11 +162,7 @@ fn in_the_log(desk: &mut Desk) {
         ("not-found", 1),
         ("media-type", 1),
     ] {
-        let found: u64 = codes
-            .iter()
-            .filter(|(known, _)| known.contains(code))
-            .map(|(_, count)| count)
-            .sum();
+        let found: u64 = codes.iter().filter(|(known, _)| known.contains(code)).map(|(_, count)| count).sum();
         assert!(found >= least, "{code}: {found} of {least} in {codes:?}");
     }
     assert!(places.audit().ok);
@@ -252,10 +189,7 @@ fn strangers_are_refused_before_http() {
     assert!(!bare(&[]).ok, "no certificate");
     let cert = foreign.at("pki/clearing.pem").display().to_string();
     let key = foreign.at("pki/clearing.key").display().to_string();
-    assert!(
-        !bare(&["--cert", &cert, "--key", &key]).ok,
-        "another CA of the same name"
-    );
+    assert!(!bare(&["--cert", &cert, "--key", &key]).ok, "another CA of the same name");
     assert!(places.curl("clearing", &[&url]).ok);
     assert!(fixture("keys.json").exists());
 }

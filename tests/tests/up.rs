@@ -1,10 +1,5 @@
 //! The newcomer's command, unattended, as it stands in README.md.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::Path;
@@ -22,11 +17,7 @@ fn up(state: &Path, keys: &Path, day: &Path) -> Said {
         .arg(keys)
         .arg("--day")
         .arg(day);
-    command
-        .arg("--verdicts")
-        .arg(state.join("OUT.csv"))
-        .arg("--json")
-        .arg(state.join("SUMMARY.json"));
+    command.arg("--verdicts").arg(state.join("OUT.csv")).arg("--json").arg(state.join("SUMMARY.json"));
     run(command.current_dir(root()))
 }
 
@@ -38,13 +29,7 @@ fn once_twice_and_with_a_wrong_digit() {
     assert!(said.ok, "{}\n{}", said.out, said.err);
     let expected = fs::read_to_string(fixture("expected.csv")).unwrap();
     assert_eq!(fs::read_to_string(state.join("OUT.csv")).unwrap(), expected);
-    for file in [
-        "log/checkpoint",
-        "log/vkey",
-        "log/tile",
-        "out/receipt.json",
-        "transcript.txt",
-    ] {
+    for file in ["log/checkpoint", "log/vkey", "log/tile", "out/receipt.json", "transcript.txt"] {
         assert!(state.join(file).exists(), "{file}");
     }
     let summary: Value =
@@ -54,10 +39,7 @@ fn once_twice_and_with_a_wrong_digit() {
     assert_eq!(summary["memory"], "memfd_secret");
     assert_eq!(summary["counts"]["ok"], 19966, "{summary}");
     assert_eq!(summary["counts"]["bad_tac"], 60);
-    assert!(
-        summary["versions"].as_array().is_some_and(|rows| rows.len() >= 4),
-        "{summary}"
-    );
+    assert!(summary["versions"].as_array().is_some_and(|rows| rows.len() >= 4), "{summary}");
     assert!(summary["seconds"]["total"].as_f64().is_some());
     let size = summary["log"]["size"].as_u64().unwrap();
 
@@ -73,21 +55,14 @@ fn once_twice_and_with_a_wrong_digit() {
 
     // One wrong digit in a component: no verdicts, and the message names the custodian.
     let keys = fs::read_to_string(fixture("keys.json")).unwrap();
-    let wrong = keys.replace(
-        "B3D5467E5A91D80F6AAC489C15468ED4",
-        "B3D5467E5A91D80F6AAC489C15468EC4",
-    );
+    let wrong = keys.replace("B3D5467E5A91D80F6AAC489C15468ED4", "B3D5467E5A91D80F6AAC489C15468EC4");
     assert_ne!(wrong, keys);
     let file = dir.path().join("wrong.json");
     fs::write(&file, wrong).unwrap();
     let fresh = dir.path().join("fresh");
     let said = up(&fresh, &file, &fixture("day.txt"));
     assert!(!said.ok);
-    assert!(
-        said.err.contains("custodian-2") && said.err.contains("02"),
-        "{}",
-        said.err
-    );
+    assert!(said.err.contains("custodian-2") && said.err.contains("02"), "{}", said.err);
     assert!(!fresh.join("OUT.csv").exists() && !fresh.join("SUMMARY.json").exists());
     // Mended, the same directory goes on.
     let said = up(&fresh, &fixture("keys.json"), &fixture("day.txt"));

@@ -72,26 +72,14 @@ pub(crate) fn check() -> Result<()> {
 
 fn forbidden(package: &str, tree: &[String], names: &[&str]) -> Vec<String> {
     let found = tree.iter().filter(|name| names.contains(&name.as_str()));
-    found
-        .map(|name| format!("{package} must not have {name} in its tree"))
-        .collect()
+    found.map(|name| format!("{package} must not have {name} in its tree")).collect()
 }
 
 /// Direct dependencies among our own crates.
 fn direct(metadata: &Value) -> Vec<String> {
-    let packages = metadata
-        .get("packages")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let packages = metadata.get("packages").and_then(Value::as_array).cloned().unwrap_or_default();
     let ours = |package: &Value| package.get("source").is_some_and(Value::is_null);
-    let name = |value: &Value| {
-        value
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut broken = Vec::new();
     for package in packages.iter().filter(|package| ours(package)) {
         let from = name(package);
@@ -99,11 +87,7 @@ fn direct(metadata: &Value) -> Vec<String> {
             broken.push(format!("{from} has no row in the arrow table"));
             continue;
         };
-        let dependencies = package
-            .get("dependencies")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
+        let dependencies = package.get("dependencies").and_then(Value::as_array).cloned().unwrap_or_default();
         for dependency in dependencies {
             let local = dependency.get("path").is_some_and(Value::is_string);
             let dev = dependency.get("kind").and_then(Value::as_str) == Some("dev");
@@ -156,16 +140,10 @@ mod tests {
         ]});
         assert_eq!(
             direct(&planted),
-            [
-                "keyd must not depend on cardcrypto",
-                "newcomer has no row in the arrow table"
-            ]
+            ["keyd must not depend on cardcrypto", "newcomer has no row in the arrow table"]
         );
         let tree = ["tokio".to_owned(), "wire".to_owned()];
-        assert_eq!(
-            forbidden("hsm", &tree, NOT_IN_MODULE),
-            ["hsm must not have tokio in its tree"]
-        );
+        assert_eq!(forbidden("hsm", &tree, NOT_IN_MODULE), ["hsm must not have tokio in its tree"]);
     }
 
     #[test]

@@ -13,22 +13,12 @@ pub(crate) fn check() -> Result<()> {
     let mut metadata = cargo::metadata()?;
     if let Some(packages) = metadata.get_mut("packages").and_then(Value::as_array_mut) {
         packages.retain(|package| {
-            let field = |key: &str| {
-                package
-                    .get(key)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned()
-            };
+            let field = |key: &str| package.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             shipped.contains(&(field("name"), field("version")))
         });
     }
     let broken = judge(&rules, &metadata);
-    if broken.is_empty() {
-        Ok(())
-    } else {
-        bail!("deny.toml is broken:\n  {}", broken.join("\n  "))
-    }
+    if broken.is_empty() { Ok(()) } else { bail!("deny.toml is broken:\n  {}", broken.join("\n  ")) }
 }
 
 fn judge(rules: &toml::Table, metadata: &Value) -> Vec<String> {
@@ -41,38 +31,20 @@ fn judge(rules: &toml::Table, metadata: &Value) -> Vec<String> {
             .unwrap_or_default()
     };
     let banned: Vec<(String, Option<Version>)> = list("bans", "deny").iter().filter_map(ban).collect();
-    let licences: Vec<String> = list("licenses", "allow")
-        .iter()
-        .filter_map(toml::Value::as_str)
-        .map(str::to_owned)
-        .collect();
-    let packages = metadata
-        .get("packages")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let licences: Vec<String> =
+        list("licenses", "allow").iter().filter_map(toml::Value::as_str).map(str::to_owned).collect();
+    let packages = metadata.get("packages").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut broken = Vec::new();
     for package in packages {
-        let field = |key: &str| {
-            package
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let field = |key: &str| package.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (name, version, licence) = (field("name"), field("version"), field("license"));
         let below =
             |limit: &Option<Version>| limit.is_none_or(|limit| parse(&version).is_none_or(|own| own < limit));
-        if banned
-            .iter()
-            .any(|(banned, limit)| *banned == name && below(limit))
-        {
+        if banned.iter().any(|(banned, limit)| *banned == name && below(limit)) {
             broken.push(format!("{name} {version} is banned"));
         }
         if !licence_allowed(&licence, &licences) {
-            broken.push(format!(
-                "{name} {version} has the licence '{licence}', which is not in the list"
-            ));
+            broken.push(format!("{name} {version} has the licence '{licence}', which is not in the list"));
         }
     }
     broken
@@ -92,11 +64,7 @@ fn ban(rule: &toml::Value) -> Option<(String, Option<Version>)> {
 fn parse(text: &str) -> Option<Version> {
     let mut numbers = text.split(['.', '-', '+']).map(|part| part.parse().ok());
     let major = numbers.next()??;
-    Some((
-        major,
-        numbers.next().flatten().unwrap_or(0),
-        numbers.next().flatten().unwrap_or(0),
-    ))
+    Some((major, numbers.next().flatten().unwrap_or(0), numbers.next().flatten().unwrap_or(0)))
 }
 
 /// An SPDX expression of `OR`, `AND` and parentheses: every `AND` part needs one allowed `OR` part.

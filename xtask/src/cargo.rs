@@ -15,17 +15,12 @@ pub(crate) fn root() -> PathBuf {
 
 /// `cargo` with these words, in the root. Fails if cargo fails.
 pub(crate) fn cargo(words: &[&str]) -> Result<()> {
-    run(
-        Command::new(program()).args(words).current_dir(root()),
-        &format!("cargo {}", words.join(" ")),
-    )
+    run(Command::new(program()).args(words).current_dir(root()), &format!("cargo {}", words.join(" ")))
 }
 
 /// Runs a command whose output goes to ours.
 pub(crate) fn run(command: &mut Command, name: &str) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("{name}: cannot be started"))?;
+    let status = command.status().with_context(|| format!("{name}: cannot be started"))?;
     if !status.success() {
         bail!("{name}: failed ({status})");
     }
@@ -39,11 +34,8 @@ fn program() -> std::ffi::OsString {
 /// `cargo metadata` of the whole tree.
 pub(crate) fn metadata() -> Result<Value> {
     let words = ["metadata", "--format-version", "1", "--all-features", "--locked"];
-    let output = Command::new(program())
-        .args(words)
-        .current_dir(root())
-        .output()
-        .context("cargo metadata")?;
+    let output =
+        Command::new(program()).args(words).current_dir(root()).output().context("cargo metadata")?;
     if !output.status.success() {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -65,34 +57,19 @@ pub(crate) fn shipped() -> Result<BTreeSet<(String, String)>> {
 
 fn packages(which: &[&str]) -> Result<BTreeSet<(String, String)>> {
     let output = Command::new(program())
-        .args([
-            "tree",
-            "--locked",
-            "-e",
-            "normal,build",
-            "--all-features",
-            "--target",
-            "all",
-        ])
+        .args(["tree", "--locked", "-e", "normal,build", "--all-features", "--target", "all"])
         .args(["--prefix", "none", "--format", "{p}"])
         .args(which)
         .current_dir(root())
         .output()
         .context("cargo tree")?;
     if !output.status.success() {
-        bail!(
-            "cargo tree {}: {}",
-            which.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("cargo tree {}: {}", which.join(" "), String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8(output.stdout).context("cargo tree")?;
     let package = |line: &str| {
         let mut words = line.split_whitespace();
-        Some((
-            words.next()?.to_owned(),
-            words.next()?.trim_start_matches('v').to_owned(),
-        ))
+        Some((words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned()))
     };
     Ok(text.lines().filter_map(package).collect())
 }

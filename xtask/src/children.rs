@@ -26,9 +26,7 @@ impl Daemon {
             .stderr(file)
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
-        let Some(stdout) = child.stdout.take() else {
-            bail!("{name} has no output")
-        };
+        let Some(stdout) = child.stdout.take() else { bail!("{name} has no output") };
         let (send, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -36,12 +34,7 @@ impl Daemon {
                 let _ = send.send(line);
             }
         });
-        Ok(Self {
-            name,
-            child,
-            lines,
-            log: log.to_owned(),
-        })
+        Ok(Self { name, child, lines, log: log.to_owned() })
     }
 
     /// Waits for a line that starts with `ready`.
@@ -73,9 +66,7 @@ impl Daemon {
 
     /// Asks it to stop, and kills it if it does not. Whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let (Some(pid), Ok(None)) = (pid, self.child.try_wait()) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
@@ -97,11 +88,7 @@ impl Daemon {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let last: Vec<&str> = text.lines().rev().take(5).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
-        let words = if last.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", last.join("\n  "))
-        };
+        let words = if last.is_empty() { String::new() } else { format!(": {}", last.join("\n  ")) };
         anyhow::anyhow!("{} {what}{words}", self.name)
     }
 }

@@ -18,21 +18,11 @@ impl Show {
     /// A run of so many steps.
     pub(crate) fn new(of: usize) -> Self {
         let color = std::io::stdout().is_terminal();
-        Self {
-            color,
-            number: 0,
-            of,
-            started: Instant::now(),
-            seconds: Map::new(),
-        }
+        Self { color, number: 0, of, started: Instant::now(), seconds: Map::new() }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.color {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// Runs one step: its name, what it proves, and what came of it as one line. An error names the step.
@@ -54,19 +44,12 @@ impl Show {
         match result {
             Ok((value, line)) => {
                 let mark = self.paint("32", "✓");
-                println!(
-                    "    {mark} {line} {}",
-                    self.paint("2", &format!("({seconds:.2} s)"))
-                );
+                println!("    {mark} {line} {}", self.paint("2", &format!("({seconds:.2} s)")));
                 self.seconds.insert(key.to_owned(), seconds_value(seconds));
                 Ok(value)
             }
             Err(error) => {
-                println!(
-                    "    {} {}",
-                    self.paint("31", "✗"),
-                    self.paint("31", &format!("{error:#}"))
-                );
+                println!("    {} {}", self.paint("31", "✗"), self.paint("31", &format!("{error:#}")));
                 let place = format!("step {} of {} ({name})", self.number, self.of);
                 Err(error.context(place))
             }
@@ -76,10 +59,7 @@ impl Show {
     /// Seconds of each step and of all.
     pub(crate) fn seconds(&self) -> Value {
         let mut seconds = self.seconds.clone();
-        seconds.insert(
-            "total".to_owned(),
-            seconds_value(self.started.elapsed().as_secs_f64()),
-        );
+        seconds.insert("total".to_owned(), seconds_value(self.started.elapsed().as_secs_f64()));
         Value::Object(seconds)
     }
 

@@ -17,12 +17,8 @@ pub(crate) struct Options {
 }
 
 /// Programs that tests call, and the Debian packages that bring them.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("curl", "curl"),
-    ("openssl", "openssl"),
-    ("python3", "python3"),
-    ("strace", "strace"),
-];
+const PROGRAMS: &[(&str, &str)] =
+    &[("curl", "curl"), ("openssl", "openssl"), ("python3", "python3"), ("strace", "strace")];
 
 /// Runs everything; stops at the first failure.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -44,37 +40,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "warnings",
         ])?;
         // On its own, as it is shipped: without the features that others turn on.
-        cargo::cargo(&[
-            "clippy", "--locked", "--quiet", "-p", "hsm", "--", "-D", "warnings",
-        ])
+        cargo::cargo(&["clippy", "--locked", "--quiet", "-p", "hsm", "--", "-D", "warnings"])
     })?;
     stage("documents", documents)?;
     if options.checks_only {
         return Ok(());
     }
     stage("tests of the crates", || {
-        cargo::cargo(&[
-            "test",
-            "--locked",
-            "--workspace",
-            "--all-features",
-            "--exclude",
-            "system-tests",
-        ])
+        cargo::cargo(&["test", "--locked", "--workspace", "--all-features", "--exclude", "system-tests"])
     })?;
     let bin = std::cell::OnceCell::new();
     stage("release programs", || {
         let _ = bin.set(cargo::build_programs()?);
         Ok(())
     })?;
-    let Some(bin) = bin.get() else {
-        bail!("the release programs are not there")
-    };
+    let Some(bin) = bin.get() else { bail!("the release programs are not there") };
     stage("tests of the daemons (release)", || system_tests(bin))?;
-    println!(
-        "\nall checks and tests passed in {:.0} s",
-        started.elapsed().as_secs_f64()
-    );
+    println!("\nall checks and tests passed in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -87,21 +69,14 @@ fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn install() -> Result<()> {
-    let missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| !is_there(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let root = rustix::process::geteuid().is_root();
     let apt = |words: &[&str]| {
-        let mut command = if root {
-            Command::new("apt-get")
-        } else {
-            Command::new("sudo")
-        };
+        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
         if !root {
             command.arg("apt-get");
         }
@@ -130,10 +105,7 @@ fn documents() -> Result<()> {
         "--all-features",
         "--document-private-items",
     ]);
-    command
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .current_dir(cargo::root())
-        .stdin(Stdio::null());
+    command.env("RUSTDOCFLAGS", "-D warnings").current_dir(cargo::root()).stdin(Stdio::null());
     cargo::run(&mut command, "cargo doc")
 }
 

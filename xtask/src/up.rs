@@ -105,12 +105,10 @@ fn day(options: &Options, places: &Places, show: &mut Show) -> Result<()> {
         "self-tests passed, key memory reserved, system calls filtered: only then do its sockets answer",
         || start_hsm(places),
     )?;
-    let mut keyd = show.step(
-        "keyd",
-        "Daemon 守护进程",
-        "one keyd on this state; it waits for the module",
-        || start_keyd(places),
-    )?;
+    let mut keyd =
+        show.step("keyd", "Daemon 守护进程", "one keyd on this state; it waits for the module", || {
+            start_keyd(places)
+        })?;
     let ceremony = show.step(
         "ceremony",
         "Ceremony 密钥仪式",
@@ -118,10 +116,7 @@ fn day(options: &Options, places: &Places, show: &mut Show) -> Result<()> {
         || rehearse(places, &material),
     )?;
     // The certificate is for the name, not for the address.
-    let url = keyd
-        .ready(READY)?
-        .trim_start_matches("ready ")
-        .replace("127.0.0.1", "localhost");
+    let url = keyd.ready(READY)?.trim_start_matches("ready ").replace("127.0.0.1", "localhost");
     let verified = show.step(
         "verify",
         "Settlement day 清算日",
@@ -136,25 +131,10 @@ fn day(options: &Options, places: &Places, show: &mut Show) -> Result<()> {
     )?;
     hsm.alive()?;
     keyd.alive()?;
-    finish(
-        options,
-        places,
-        show,
-        &Facts {
-            hsm: &hsm,
-            keyd: &keyd,
-            ceremony,
-            verified,
-            audit,
-            url,
-        },
-    )?;
+    finish(options, places, show, &Facts { hsm: &hsm, keyd: &keyd, ceremony, verified, audit, url })?;
     if options.once {
         if !keyd.stop() {
-            bail!(
-                "keyd did not stop well; its log says why: {}",
-                places.at("logs/keyd.log").display()
-            );
+            bail!("keyd did not stop well; its log says why: {}", places.at("logs/keyd.log").display());
         }
         hsm.stop();
         return Ok(());
@@ -224,78 +204,36 @@ fn remove(path: &Path) -> Result<()> {
 
 fn material(options: &Options, places: &Places) -> Result<(Material, String)> {
     make_private(&places.at("practice"))?;
-    let keys = options
-        .keys
-        .clone()
-        .unwrap_or_else(|| places.at("practice/keys.json"));
+    let keys = options.keys.clone().unwrap_or_else(|| places.at("practice/keys.json"));
     if options.keys.is_none() && !keys.exists() {
-        output(
-            places.program("citycard").arg("keys").arg("--out").arg(&keys),
-            "citycard keys",
-        )?;
+        output(places.program("citycard").arg("keys").arg("--out").arg(&keys), "citycard keys")?;
     }
     let Some(day) = options.day.clone() else {
         let (day, expected) = (places.at("practice/day.txt"), places.at("practice/expected.csv"));
         let mut citycard = places.program("citycard");
-        citycard
-            .arg("day")
-            .arg("--keys")
-            .arg(&keys)
-            .arg("--out")
-            .arg(&day)
-            .arg("--expected")
-            .arg(&expected);
-        output(
-            citycard
-                .arg("--transactions")
-                .arg(options.transactions.to_string()),
-            "citycard day",
-        )?;
+        citycard.arg("day").arg("--keys").arg(&keys).arg("--out").arg(&day).arg("--expected").arg(&expected);
+        output(citycard.arg("--transactions").arg(options.transactions.to_string()), "citycard day")?;
         let line = format!("{} transactions made for practice", options.transactions);
-        return Ok((
-            Material {
-                keys,
-                day,
-                expected: Some(expected),
-            },
-            line,
-        ));
+        return Ok((Material { keys, day, expected: Some(expected) }, line));
     };
     for file in [&keys, &day] {
         fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?;
     }
     let line = format!("keys of {}, day of {}", keys.display(), day.display());
-    Ok((
-        Material {
-            keys,
-            day,
-            expected: None,
-        },
-        line,
-    ))
+    Ok((Material { keys, day, expected: None }, line))
 }
 
 fn start_hsm(places: &Places) -> Result<(Daemon, String)> {
     let identity = places.at("hsm/identity");
     if !identity.exists() {
         output(
-            places
-                .program("citykeep-hsm")
-                .args(["identity", "--new"])
-                .arg(&identity),
+            places.program("citykeep-hsm").args(["identity", "--new"]).arg(&identity),
             "citykeep-hsm identity",
         )?;
     }
     let mut command = places.program("citykeep-hsm");
-    command
-        .arg("run")
-        .arg("--keyd-socket")
-        .arg(places.run.join("keyd.sock"));
-    command
-        .arg("--officers-socket")
-        .arg(places.run.join("officers.sock"))
-        .arg("--identity")
-        .arg(identity);
+    command.arg("run").arg("--keyd-socket").arg(places.run.join("keyd.sock"));
+    command.arg("--officers-socket").arg(places.run.join("officers.sock")).arg("--identity").arg(identity);
     let mut hsm = Daemon::start("the module", &mut command, &places.at("logs/hsm.log"))?;
     let ready = hsm.ready(READY)?;
     fs::write(places.at("run/hsm.ready"), &ready)?;
@@ -304,13 +242,7 @@ fn start_hsm(places: &Places) -> Result<(Daemon, String)> {
 }
 
 fn start_keyd(places: &Places) -> Result<(Daemon, String)> {
-    output(
-        places
-            .program("keyceremony")
-            .args(["pki", "--out"])
-            .arg(places.at("pki")),
-        "keyceremony pki",
-    )?;
+    output(places.program("keyceremony").args(["pki", "--out"]).arg(places.at("pki")), "keyceremony pki")?;
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
     let config = format!(
         "# Made by cargo xtask up: a rehearsal.\nlisten = \"127.0.0.1:0\"\nstate_dir = {}\nlog_dir = {}\nhsm_socket = {}\n\
@@ -327,17 +259,11 @@ fn start_keyd(places: &Places) -> Result<(Daemon, String)> {
     let path = places.at("keyd/keyd.toml");
     fs::write(&path, config).with_context(|| path.display().to_string())?;
     let mut command = places.program("citykeep-keyd");
-    let mut keyd = Daemon::start(
-        "keyd",
-        command.arg("run").arg("--config").arg(path),
-        &places.at("logs/keyd.log"),
-    )?;
+    let mut keyd =
+        Daemon::start("keyd", command.arg("run").arg("--config").arg(path), &places.at("logs/keyd.log"))?;
     std::thread::sleep(Duration::from_millis(200));
     keyd.alive()?;
-    let line = format!(
-        "pid {}; its listener opens when the module is in service",
-        keyd.id()
-    );
+    let line = format!("pid {}; its listener opens when the module is in service", keyd.id());
     Ok((keyd, line))
 }
 
@@ -348,35 +274,15 @@ fn policy() -> PathBuf {
 fn rehearse(places: &Places, material: &Material) -> Result<(Value, String)> {
     let summary = places.at("out/ceremony.json");
     let mut command = places.program("keyceremony");
-    command
-        .arg("rehearse")
-        .arg(cargo::root().join("keyceremony/scripts/settlement-day.toml"));
-    command
-        .arg("--state")
-        .arg(&places.state)
-        .arg("--officers-socket")
-        .arg(places.run.join("officers.sock"));
-    command
-        .arg("--keys")
-        .arg(&material.keys)
-        .arg("--policy")
-        .arg(policy());
-    command
-        .arg("--ca")
-        .arg(places.at("pki/ca.pem"))
-        .arg("--json")
-        .arg(&summary);
-    let spawned = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
+    command.arg("rehearse").arg(cargo::root().join("keyceremony/scripts/settlement-day.toml"));
+    command.arg("--state").arg(&places.state).arg("--officers-socket").arg(places.run.join("officers.sock"));
+    command.arg("--keys").arg(&material.keys).arg("--policy").arg(policy());
+    command.arg("--ca").arg(places.at("pki/ca.pem")).arg("--json").arg(&summary);
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.context("keyceremony cannot be started")?;
     if let Some(stdout) = child.stdout.take() {
         let lines = std::io::BufReader::new(stdout).lines().map_while(Result::ok);
-        lines
-            .filter(|line| is_shown(line))
-            .for_each(|line| println!("      {}", line.trim_end()));
+        lines.filter(|line| is_shown(line)).for_each(|line| println!("      {}", line.trim_end()));
     }
     let done = child.wait_with_output()?;
     if !done.status.success() {
@@ -384,66 +290,32 @@ fn rehearse(places: &Places, material: &Material) -> Result<(Value, String)> {
     }
     let summary = read_json(&summary)?;
     let count = summary.get("keys").and_then(Value::as_array).map_or(0, Vec::len);
-    Ok((
-        summary,
-        format!("{count} key versions in service; every word of it is in transcript.txt"),
-    ))
+    Ok((summary, format!("{count} key versions in service; every word of it is in transcript.txt")))
 }
 
 fn verify(places: &Places, material: &Material, url: &str) -> Result<(Value, String)> {
     let verdicts = places.at("out/verdicts.csv");
     remove(&verdicts)?;
     let mut command = places.program("citykeep");
-    command
-        .args(["clear", "verify", "--json", "--url", url])
-        .arg("--day")
-        .arg(&material.day);
-    command
-        .arg("--ca")
-        .arg(places.at("pki/ca.pem"))
-        .arg("--cert")
-        .arg(places.at("pki/clearing.pem"));
-    command
-        .arg("--key")
-        .arg(places.at("pki/clearing.key"))
-        .arg("--vkey")
-        .arg(places.at("log/vkey"));
-    command
-        .arg("--verdicts")
-        .arg(&verdicts)
-        .arg("--receipt")
-        .arg(places.at("out/receipt.json"));
+    command.args(["clear", "verify", "--json", "--url", url]).arg("--day").arg(&material.day);
+    command.arg("--ca").arg(places.at("pki/ca.pem")).arg("--cert").arg(places.at("pki/clearing.pem"));
+    command.arg("--key").arg(places.at("pki/clearing.key")).arg("--vkey").arg(places.at("log/vkey"));
+    command.arg("--verdicts").arg(&verdicts).arg("--receipt").arg(places.at("out/receipt.json"));
     let report: Value = serde_json::from_str(&output(&mut command, "citykeep clear verify")?)?;
     if let Some(expected) = &material.expected
         && fs::read_to_string(expected)? != fs::read_to_string(&verdicts)?
     {
-        bail!(
-            "the verdicts differ from those that the practice day was made with ({})",
-            expected.display()
-        );
+        bail!("the verdicts differ from those that the practice day was made with ({})", expected.display());
     }
     let records = report.get("records").and_then(Value::as_u64).unwrap_or_default();
-    let rate = report
-        .get("tac_per_second")
-        .and_then(Value::as_f64)
-        .unwrap_or_default();
+    let rate = report.get("tac_per_second").and_then(Value::as_f64).unwrap_or_default();
     let counts = report.get("counts").map(ToString::to_string).unwrap_or_default();
-    Ok((
-        report,
-        format!(
-            "{records} verdicts, {rate:.0} TAC/s, {}",
-            counts.replace(['{', '}', '"'], "")
-        ),
-    ))
+    Ok((report, format!("{records} verdicts, {rate:.0} TAC/s, {}", counts.replace(['{', '}', '"'], ""))))
 }
 
 fn audit(places: &Places, verified: &Value) -> Result<(Value, String)> {
     // The published log lags commits by up to a second: the auditor waits until the receipt's entry is in it.
-    let needed = verified
-        .get("log_index")
-        .and_then(Value::as_u64)
-        .unwrap_or_default()
-        + 1;
+    let needed = verified.get("log_index").and_then(Value::as_u64).unwrap_or_default() + 1;
     let mut report = Value::Null;
     for _ in 0..50 {
         let mut command = places.program("citykeep");
@@ -453,52 +325,29 @@ fn audit(places: &Places, verified: &Value) -> Result<(Value, String)> {
             .arg("--vkey")
             .arg(places.at("log/vkey"));
         report = serde_json::from_str(&output(&mut command, "citykeep audit verify")?)?;
-        if report
-            .get("size")
-            .and_then(Value::as_u64)
-            .is_some_and(|size| size >= needed)
-        {
-            let line = format!(
-                "{} entries verified, root {}",
-                at(&report, "size"),
-                text(&report, "root")
-            );
+        if report.get("size").and_then(Value::as_u64).is_some_and(|size| size >= needed) {
+            let line = format!("{} entries verified, root {}", at(&report, "size"), text(&report, "root"));
             return Ok((report, line));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    bail!(
-        "the published log has {} entries; the receipt's entry {needed} is not in it",
-        at(&report, "size")
-    )
+    bail!("the published log has {} entries; the receipt's entry {needed} is not in it", at(&report, "size"))
 }
 
 fn finish(options: &Options, places: &Places, show: &mut Show, facts: &Facts<'_>) -> Result<()> {
-    let line = show.step(
-        "finish",
-        "Result 结果",
-        "the verdicts' file appears only now",
-        || {
-            if let Some(verdicts) = &options.verdicts {
-                let side = verdicts.with_extension("part");
-                fs::copy(places.at("out/verdicts.csv"), &side).with_context(|| side.display().to_string())?;
-                fs::rename(&side, verdicts).with_context(|| verdicts.display().to_string())?;
-            }
-            let place = options
-                .verdicts
-                .clone()
-                .unwrap_or_else(|| places.at("out/verdicts.csv"));
-            Ok(((), place.display().to_string()))
-        },
-    );
+    let line = show.step("finish", "Result 结果", "the verdicts' file appears only now", || {
+        if let Some(verdicts) = &options.verdicts {
+            let side = verdicts.with_extension("part");
+            fs::copy(places.at("out/verdicts.csv"), &side).with_context(|| side.display().to_string())?;
+            fs::rename(&side, verdicts).with_context(|| verdicts.display().to_string())?;
+        }
+        let place = options.verdicts.clone().unwrap_or_else(|| places.at("out/verdicts.csv"));
+        Ok(((), place.display().to_string()))
+    });
     line?;
     let ready = fs::read_to_string(places.at("run/hsm.ready"))?;
     let word = |name: &str| {
-        ready
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix(name))
-            .unwrap_or_default()
-            .to_owned()
+        ready.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap_or_default().to_owned()
     };
     let summary = json!({
         "instance": at(&facts.ceremony, "instance"),
@@ -537,20 +386,12 @@ fn finish(options: &Options, places: &Places, show: &mut Show, facts: &Facts<'_>
 
 fn rss(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
 }
 
 fn stay_up() -> Result<()> {
     println!("  Both stay up; Ctrl-C stops them. 按 Ctrl-C 停止。");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
@@ -568,10 +409,7 @@ fn is_shown(line: &str) -> bool {
 
 /// Runs a program to its end and gives its stdout; a failure gives its own sentence.
 fn output(command: &mut Command, name: &str) -> Result<String> {
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{name} cannot be started"))?;
+    let done = command.stdin(Stdio::null()).output().with_context(|| format!("{name} cannot be started"))?;
     if done.status.success() {
         return String::from_utf8(done.stdout).with_context(|| format!("{name} printed no text"));
     }
@@ -581,11 +419,7 @@ fn output(command: &mut Command, name: &str) -> Result<String> {
 fn sentence(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let text = text.trim();
-    if text.is_empty() {
-        "failed without a word".to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text.is_empty() { "failed without a word".to_owned() } else { text.to_owned() }
 }
 
 /// A field of a report; absent is null.

@@ -23,17 +23,11 @@ pub(super) const CERTIFICATE: &str = "certificate.cbor";
 
 pub(super) fn propose(verb: &Genesis) -> Result<(), Failure> {
     let digest = |path: &Path, what: &str| files::read(path, what).map(|bytes| Sha256::digest(bytes).into());
-    let (policy, ca) = (
-        digest(&verb.policy, "the policy")?,
-        digest(&verb.ca, "the CA bundle")?,
-    );
+    let (policy, ca) = (digest(&verb.policy, "the policy")?, digest(&verb.ca, "the CA bundle")?);
     let identity = Link::new(&verb.socket.officers_socket).status()?.identity;
     let plan = genesis::read_plan(&verb.plan, policy, ca, identity)?;
-    let signed = ceremony::propose(
-        &Target::genesis(ceremony::fresh_id()?),
-        &verb.proposer,
-        Action::Genesis(plan),
-    )?;
+    let signed =
+        ceremony::propose(&Target::genesis(ceremony::fresh_id()?), &verb.proposer, Action::Genesis(plan))?;
     print([
         "在模块旁核对下面的模块身份指纹。 Compare the module's fingerprint below with whoever sits at the module.".to_owned(),
     ]);
@@ -43,10 +37,7 @@ pub(super) fn propose(verb: &Genesis) -> Result<(), Failure> {
 /// Writes what the module answered: the certificate, and each custodian's share as text, encrypted to him.
 pub(super) fn keep_shares(dir: &Path, signed: &SignedCommand, answer: GenesisShares) -> Result<(), Failure> {
     let command = signed.open().map_err(|error| {
-        Failure::new(
-            "命令已损坏。",
-            format!("the command was changed ({error}); propose it again"),
-        )
+        Failure::new("命令已损坏。", format!("the command was changed ({error}); propose it again"))
     })?;
     let holding = genesis::holding(&command, answer.certificate.0)?;
     files::private_dir(&dir.join("shares"))?;
@@ -57,10 +48,7 @@ pub(super) fn keep_shares(dir: &Path, signed: &SignedCommand, answer: GenesisSha
         print([format!("份额 share       {}", path.display())]);
     }
     print([
-        format!(
-            "份额证书 certificate {}",
-            words::fingerprint(&holding.certificate)
-        ),
+        format!("份额证书 certificate {}", words::fingerprint(&holding.certificate)),
         "下一步 next: 每位保管人 each custodian: keyceremony prove".to_owned(),
     ]);
     Ok(())
@@ -76,10 +64,7 @@ pub(super) fn prove(verb: &Prove) -> Result<(), Failure> {
     let share = shares::open(&holding.set, &sealed, &custodian)?;
     let link = Link::new(&verb.socket.officers_socket);
     let progress = shares::bring(&link, &holding, &share, Purpose::Prove)?;
-    print([format!(
-        "份额正确 share proved: {}/{}",
-        progress.have, progress.need
-    )]);
+    print([format!("份额正确 share proved: {}/{}", progress.have, progress.need)]);
     Ok(())
 }
 
@@ -89,10 +74,7 @@ pub(super) fn finish(verb: &Finish) -> Result<(), Failure> {
     let holding = genesis::holding(&command, certificate)?;
     let link = Link::new(&verb.socket.officers_socket);
     // The instance may exist already, if the answer to an earlier try was lost.
-    let known = link
-        .status()?
-        .instance
-        .filter(|known| known.instance == command.instance);
+    let known = link.status()?.instance.filter(|known| known.instance == command.instance);
     let vkey = match known {
         Some(known) => known.vkey,
         None => link.genesis_finish()?.vkey,

@@ -446,16 +446,7 @@ mod tests {
         for bad in [
             vec!["keyceremony"],
             vec!["keyceremony", "dance"],
-            vec![
-                "keyceremony",
-                "keygen",
-                "--role",
-                "king",
-                "--name",
-                "x",
-                "--out",
-                "y",
-            ],
+            vec!["keyceremony", "keygen", "--role", "king", "--name", "x", "--out", "y"],
             vec![
                 "keyceremony",
                 "floor",

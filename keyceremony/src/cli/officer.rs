@@ -32,10 +32,7 @@ pub(super) fn propose(verb: &Propose) -> Result<(), Failure> {
                     format!("the module is {} and does not serve this instance; look at --instance, or unseal it first", status.state),
                 )
             })?;
-            Target {
-                officer_epoch: known.officer_epoch,
-                ..Target::new(&instance, known.size, verb.window)
-            }
+            Target { officer_epoch: known.officer_epoch, ..Target::new(&instance, known.size, verb.window) }
         }
         (None, size) => Target {
             officer_epoch: verb.officer_epoch.unwrap_or(instance.officer_epoch),
@@ -64,10 +61,7 @@ pub(super) fn show(verb: &Show) -> Result<(), Failure> {
     let approvals = signed.approvals.iter();
     // Whether a signature is good depends on the officer set, which the module knows.
     print(approvals.map(|approval| {
-        format!(
-            "  已签 signed      {} (由模块验证 the module checks it)",
-            approval.officer
-        )
+        format!("  已签 signed      {} (由模块验证 the module checks it)", approval.officer)
     }));
     Ok(())
 }
@@ -140,15 +134,8 @@ pub(super) fn floor(verb: &Floor) -> Result<(), Failure> {
         officer_epoch: verb.officer_epoch.unwrap_or(instance.officer_epoch),
         ..Target::new(&instance, head.size, FLOOR_WINDOW)
     };
-    let action = command::Action::Floor(command::Floor {
-        boot: status.boot,
-        size: head.size,
-        root: head.root,
-    });
-    print([format!(
-        "最新日志头 newest head: {} entries, root {}",
-        head.size,
-        to_hex(&head.root)
-    )]);
+    let action =
+        command::Action::Floor(command::Floor { boot: status.boot, size: head.size, root: head.root });
+    print([format!("最新日志头 newest head: {} entries, root {}", head.size, to_hex(&head.root))]);
     write_proposal(&verb.out, &ceremony::propose(&target, &verb.proposer, action)?)
 }

@@ -28,12 +28,7 @@ pub(super) fn keygen(verb: &Keygen) -> Result<(), Failure> {
     let passphrase = verb.passphrase.source().new_passphrase(&verb.name)?;
     let key = keyfile::create(&verb.out, &verb.name, verb.role, verb.rehearsal, &passphrase)?;
     print([
-        format!(
-            "密钥文件 key file     {} ({} {})",
-            verb.out.display(),
-            key.role.as_str(),
-            key.name
-        ),
+        format!("密钥文件 key file     {} ({} {})", verb.out.display(), key.role.as_str(), key.name),
         format!("公钥 public key       {}", to_hex(&key.public)),
         format!(
             "指纹 fingerprint      {} (登记时念出 read it aloud when you are enrolled)",
@@ -98,11 +93,7 @@ fn status_lines(status: &ModuleStatus) -> Vec<String> {
         format!("内存 memory      {}, {}", status.memory, status.backend),
     ];
     if let Some(known) = &status.instance {
-        let kind = if known.rehearsal {
-            "演练 REHEARSAL"
-        } else {
-            "正式 production"
-        };
+        let kind = if known.rehearsal { "演练 REHEARSAL" } else { "正式 production" };
         lines.push(format!("实例 instance    {} {kind}", to_hex(&known.instance)));
         lines.push(format!(
             "日志 log         {} entries, {} durable, {}",
@@ -127,10 +118,7 @@ pub(super) fn commit(verb: &Commit) -> Result<(), Failure> {
     let instance = Instance::read(&verb.instance)?;
     let key = key_id(&verb.key_version)?;
     let kcv: [u8; 3] = from_hex(&verb.kcv).ok_or_else(|| {
-        Failure::new(
-            "校验值是 6 位十六进制数字。",
-            "a check value is 6 hex digits; read it again",
-        )
+        Failure::new("校验值是 6 位十六进制数字。", "a check value is 6 hex digits; read it again")
     })?;
     let component = verb.component.source().component(&verb.custodian)?;
     let commitment = component.with(|bytes| component_commitment(&instance.id, &key, &verb.custodian, bytes));
@@ -149,19 +137,13 @@ pub(super) fn component(verb: &Component) -> Result<(), Failure> {
     let custodian = verb.key.open(Role::Custodian)?;
     let component = verb.entry.source().component(&custodian.name)?;
     let link = Link::new(&verb.socket.officers_socket);
-    let done = ceremony::enter_component(
-        &link,
-        &instance.identity,
-        &command.id,
-        &custodian.name,
-        &component,
-    )?;
+    let done =
+        ceremony::enter_component(&link, &instance.identity, &command.id, &custodian.name, &component)?;
     let line = match (done.kcv, done.components) {
         (Some(kcv), _) => format!("密钥已导入 the key is imported, KCV {}", to_hex(&kcv)),
-        (None, Some(waiting)) => format!(
-            "分量正确 the component is good ({}/{})",
-            waiting.have, waiting.need
-        ),
+        (None, Some(waiting)) => {
+            format!("分量正确 the component is good ({}/{})", waiting.have, waiting.need)
+        }
         (None, None) => "分量正确 the component is good".to_owned(),
     };
     print([line]);
@@ -170,13 +152,7 @@ pub(super) fn component(verb: &Component) -> Result<(), Failure> {
 
 /// A file that lies above the directory of shares, unless it is given.
 pub(super) fn beside(share: &Path, given: Option<&PathBuf>, name: &str) -> PathBuf {
-    let above = || {
-        share
-            .parent()
-            .and_then(Path::parent)
-            .unwrap_or_else(|| Path::new(""))
-            .join(name)
-    };
+    let above = || share.parent().and_then(Path::parent).unwrap_or_else(|| Path::new("")).join(name);
     given.cloned().unwrap_or_else(above)
 }
 
@@ -193,10 +169,7 @@ pub(super) fn unseal(verb: &Unseal) -> Result<(), Failure> {
     let share = shares::open(&holding.set, &sealed, &custodian)?;
     let link = Link::new(&verb.socket.officers_socket);
     let progress = shares::bring(&link, &holding, &share, Purpose::Unseal)?;
-    print([format!(
-        "份额已提交 share brought: {}/{}",
-        progress.have, progress.need
-    )]);
+    print([format!("份额已提交 share brought: {}/{}", progress.have, progress.need)]);
     Ok(())
 }
 
@@ -215,14 +188,7 @@ pub(super) fn rehearse(verb: &Rehearse) -> Result<(), Failure> {
     let summary = if verb.ask {
         rehearse::run(options, stdin().lock(), stdout(), false)
     } else {
-        rehearse::run(
-            options,
-            std::io::BufReader::new(Agreeing::default()),
-            stdout(),
-            true,
-        )
+        rehearse::run(options, std::io::BufReader::new(Agreeing::default()), stdout(), true)
     }?;
-    verb.json
-        .as_deref()
-        .map_or(Ok(()), |path| rehearse::write_summary(path, &summary))
+    verb.json.as_deref().map_or(Ok(()), |path| rehearse::write_summary(path, &summary))
 }

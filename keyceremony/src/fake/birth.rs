@@ -23,10 +23,7 @@ impl State {
             return refuse(Refusal::CommandKind, "no genesis");
         };
         let (set, shares) = make_shares(&command, genesis);
-        let certificate = ShareCertificate {
-            set: Bytes(set.to_cbor()),
-            mac: [0; 32],
-        };
+        let certificate = ShareCertificate { set: Bytes(set.to_cbor()), mac: [0; 32] };
         let certificate = certificate.to_cbor();
         self.proving = Proving {
             command: bytes.to_vec(),
@@ -34,10 +31,7 @@ impl State {
             set: Some(set),
             brought: Vec::new(),
         };
-        Ok(GenesisShares {
-            certificate: Bytes(certificate),
-            shares,
-        })
+        Ok(GenesisShares { certificate: Bytes(certificate), shares })
     }
 
     pub(super) fn share(
@@ -45,16 +39,8 @@ impl State {
         purpose: Purpose,
         share: &SealedShare,
     ) -> Result<OfficerResponse, Refused> {
-        let set = ShareCertificate::from_cbor(&share.certificate)
-            .unwrap()
-            .open()
-            .unwrap();
-        let slot = set
-            .slots
-            .iter()
-            .find(|slot| slot.index == share.index)
-            .unwrap()
-            .clone();
+        let set = ShareCertificate::from_cbor(&share.certificate).unwrap().open().unwrap();
+        let slot = set.slots.iter().find(|slot| slot.index == share.index).unwrap().clone();
         let sealed = seal::parse(&share.sealed).unwrap();
         let mut plain = vec![0; seal::plain_len(&sealed)];
         let context = share_in_context(purpose, &self.boot, &set.set, share.index);
@@ -83,12 +69,7 @@ impl State {
     }
 
     pub(super) fn finish(&mut self) -> Result<OfficerResponse, Refused> {
-        let Proving {
-            command,
-            certificate,
-            set,
-            brought,
-        } = std::mem::take(&mut self.proving);
+        let Proving { command, certificate, set, brought } = std::mem::take(&mut self.proving);
         if set.is_none_or(|set| set.slots.len() != brought.len()) {
             return refuse(Refusal::ShareUnproved, "every custodian proves his share first");
         }
@@ -130,11 +111,7 @@ impl State {
         if self.trouble.is_some() {
             return Ok(OfficerResponse::Done(Empty {}));
         }
-        let event = BootEvent {
-            floor: Bytes(bytes.to_vec()),
-            module: [9; 32],
-            memory: "mlock".into(),
-        };
+        let event = BootEvent { floor: Bytes(bytes.to_vec()), module: [9; 32], memory: "mlock".into() };
         self.make(Event::Boot(event), node);
         self.phase = ModuleState::Operational;
         Ok(OfficerResponse::Done(Empty {}))
@@ -145,14 +122,8 @@ fn make_shares(command: &Command, genesis: &Genesis) -> (ShareSet, Vec<Bytes>) {
     let (set, threshold) = (id(), genesis.custodians.threshold);
     let (mut slots, mut boxes) = (Vec::new(), Vec::new());
     for (index, member) in (1..).zip(&genesis.custodians.members) {
-        let share = Share {
-            version: 1,
-            set,
-            epoch: 1,
-            index,
-            threshold,
-            value: [u8::try_from(index).unwrap(); 32],
-        };
+        let share =
+            Share { version: 1, set, epoch: 1, index, threshold, value: [u8::try_from(index).unwrap(); 32] };
         slots.push(ShareSlot {
             index,
             custodian: member.name.clone(),
@@ -160,22 +131,9 @@ fn make_shares(command: &Command, genesis: &Genesis) -> (ShareSet, Vec<Bytes>) {
             commitment: share.commitment(),
         });
         let context = share_out_context(&set, index);
-        let sealed = seal::seal(
-            &member.key,
-            &context,
-            &share.to_cbor(),
-            &seal::generate().unwrap(),
-        );
+        let sealed = seal::seal(&member.key, &context, &share.to_cbor(), &seal::generate().unwrap());
         boxes.push(Bytes(sealed.unwrap().to_cbor()));
     }
-    let set = ShareSet {
-        version: 1,
-        suite: 1,
-        instance: command.instance,
-        set,
-        epoch: 1,
-        threshold,
-        slots,
-    };
+    let set = ShareSet { version: 1, suite: 1, instance: command.instance, set, epoch: 1, threshold, slots };
     (set, boxes)
 }

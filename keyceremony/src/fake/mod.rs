@@ -127,11 +127,7 @@ impl Fake {
         state.proving = Proving::default();
         state.import = None;
         state.asked.clear();
-        state.phase = if state.entries.is_empty() {
-            ModuleState::Uninitialised
-        } else {
-            ModuleState::Sealed
-        };
+        state.phase = if state.entries.is_empty() { ModuleState::Uninitialised } else { ModuleState::Sealed };
     }
 }
 
@@ -203,10 +199,7 @@ impl State {
     }
 
     fn status(&self) -> ModuleStatus {
-        let known = self
-            .log
-            .instance()
-            .filter(|_| self.phase == ModuleState::Operational);
+        let known = self.log.instance().filter(|_| self.phase == ModuleState::Operational);
         ModuleStatus {
             version: 1,
             state: self.phase,
@@ -237,10 +230,7 @@ impl State {
     }
 
     fn hello(&mut self, purpose: Purpose) -> OneTimeKey {
-        let secret = self
-            .one_time
-            .entry(purpose)
-            .or_insert_with(|| seal::generate().unwrap());
+        let secret = self.one_time.entry(purpose).or_insert_with(|| seal::generate().unwrap());
         let key = seal::public_key(secret);
         let signed = one_time_bytes(purpose, &self.boot, &[9; 32], &key);
         OneTimeKey {
@@ -254,11 +244,7 @@ impl State {
     }
 
     fn command(&mut self, bytes: &[u8]) -> Result<CommandDone, Refused> {
-        let Some(known) = self
-            .log
-            .instance()
-            .filter(|_| self.phase == ModuleState::Operational)
-        else {
+        let Some(known) = self.log.instance().filter(|_| self.phase == ModuleState::Operational) else {
             return refuse(Refusal::WrongState, "not in service");
         };
         let command = quorum::check(&SignedCommand::from_cbor(bytes).unwrap(), Some(&known.officers))?;
@@ -266,11 +252,7 @@ impl State {
         if let Action::ImportKey(spec) = command.action {
             let need = spec.components.len() as u64;
             self.import = Some((bytes.to_vec(), command.id, spec, Vec::new()));
-            return Ok(CommandDone {
-                index: None,
-                kcv: None,
-                components: Some(Progress { have: 0, need }),
-            });
+            return Ok(CommandDone { index: None, kcv: None, components: Some(Progress { have: 0, need }) });
         }
         Ok(self.carried_out(bytes, None))
     }
@@ -278,16 +260,8 @@ impl State {
     fn carried_out(&mut self, bytes: &[u8], made: Option<KeyMade>) -> CommandDone {
         let node = self.log.instance().unwrap().node;
         let kcv = made.as_ref().map(|made| made.attributes.kcv);
-        let event = CommandEvent {
-            command: Bytes(bytes.to_vec()),
-            made,
-            card: None,
-        };
-        CommandDone {
-            index: Some(self.make(Event::Command(event), node)),
-            kcv,
-            components: None,
-        }
+        let event = CommandEvent { command: Bytes(bytes.to_vec()), made, card: None };
+        CommandDone { index: Some(self.make(Event::Command(event), node)), kcv, components: None }
     }
 
     fn component(&mut self, part: &SealedComponent) -> Result<CommandDone, Refused> {
@@ -299,21 +273,14 @@ impl State {
         let secret = self.one_time.get(&Purpose::Component).unwrap();
         seal::open(&seal::parse(&part.sealed).unwrap(), secret, &context, &mut plain).unwrap();
         let instance = self.log.instance().unwrap().instance;
-        let row = spec
-            .components
-            .iter()
-            .find(|row| row.custodian == part.custodian)
-            .unwrap();
+        let row = spec.components.iter().find(|row| row.custodian == part.custodian).unwrap();
         assert_eq!(command, part.command);
         assert_eq!(
             row.commitment,
             component_commitment(&instance, &spec.attributes.id(), &part.custodian, &plain)
         );
         if self.wrong_component.as_ref() == Some(&part.custodian) {
-            let why = format!(
-                "{}'s component has not its check value; read it again",
-                part.custodian
-            );
+            let why = format!("{}'s component has not its check value; read it again", part.custodian);
             self.import = Some((bytes, command, spec, entered));
             return refuse(Refusal::ComponentKcv, &why);
         }
@@ -321,11 +288,7 @@ impl State {
         let (have, need) = (entered.len() as u64, spec.components.len() as u64);
         if have < need {
             self.import = Some((bytes, command, spec, entered));
-            return Ok(CommandDone {
-                index: None,
-                kcv: None,
-                components: Some(Progress { have, need }),
-            });
+            return Ok(CommandDone { index: None, kcv: None, components: Some(Progress { have, need }) });
         }
         let made = KeyMade {
             attributes: spec.attributes,
@@ -360,11 +323,7 @@ impl State {
 
     pub(crate) fn head(&self) -> (Checkpoint, String) {
         let origin = self.log.instance().unwrap().origin.clone();
-        let head = Checkpoint {
-            origin,
-            size: self.tree.size(),
-            root: self.tree.root(),
-        };
+        let head = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() };
         let note = sign_checkpoint(&head, &self.log_key);
         (head, note)
     }
@@ -373,9 +332,7 @@ impl State {
     fn publish(&self) {
         let size = self.tree.size();
         for (number, entries) in (0..).zip(self.entries.chunks(usize::try_from(TILE_WIDTH).unwrap())) {
-            let path = self
-                .published
-                .join(Tile::bundle(number, size).unwrap().to_string());
+            let path = self.published.join(Tile::bundle(number, size).unwrap().to_string());
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, encode_bundle(entries).unwrap()).unwrap();
         }

@@ -18,10 +18,8 @@ fn golden_secret() -> SecretKey {
 /// If this fails, the key files of officers who were enrolled earlier can no longer be read.
 #[test]
 fn files_of_the_first_release_open() {
-    for (text, role, rehearsal) in [
-        (GOLDEN, Role::Officer, false),
-        (GOLDEN_REHEARSAL, Role::Custodian, true),
-    ] {
+    for (text, role, rehearsal) in [(GOLDEN, Role::Officer, false), (GOLDEN_REHEARSAL, Role::Custodian, true)]
+    {
         let locked = parse(text).unwrap();
         assert_eq!((locked.role, locked.rehearsal), (role, rehearsal));
         let key = locked.open(&passphrase(GOLDEN_PASSPHRASE)).unwrap();
@@ -33,32 +31,18 @@ fn files_of_the_first_release_open() {
 #[test]
 fn the_same_key_gives_the_same_file() {
     let made = |name, role, rehearsal, cost, salt| {
-        lock(
-            &golden_secret(),
-            name,
-            role,
-            rehearsal,
-            cost,
-            salt,
-            &passphrase(GOLDEN_PASSPHRASE),
-        )
-        .unwrap()
+        lock(&golden_secret(), name, role, rehearsal, cost, salt, &passphrase(GOLDEN_PASSPHRASE)).unwrap()
     };
     assert_eq!(made("li-wei", Role::Officer, false, Cost::REAL, [7; 16]), GOLDEN);
-    assert_eq!(
-        made("custodian-1", Role::Custodian, true, Cost::REHEARSAL, [8; 16]),
-        GOLDEN_REHEARSAL
-    );
+    assert_eq!(made("custodian-1", Role::Custodian, true, Cost::REHEARSAL, [8; 16]), GOLDEN_REHEARSAL);
 }
 
 #[test]
 fn a_wrong_passphrase_opens_nothing() {
     let locked = parse(GOLDEN_REHEARSAL).unwrap();
-    for wrong in [
-        b"golden: correct horse battery stapl".as_slice(),
-        b"Golden: correct horse battery staple",
-        b"x",
-    ] {
+    for wrong in
+        [b"golden: correct horse battery stapl".as_slice(), b"Golden: correct horse battery staple", b"x"]
+    {
         let failure = locked.open(&passphrase(wrong)).unwrap_err();
         assert!(failure.to_string().contains("custodian-1"));
     }
@@ -71,10 +55,7 @@ fn every_changed_byte_is_refused() {
         for change in [0x01, 0x20, 0xff] {
             let mut bytes = GOLDEN_REHEARSAL.as_bytes().to_vec();
             bytes[at] ^= change;
-            let opened = std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(parse)
-                .map(|locked| locked.open(&right));
+            let opened = std::str::from_utf8(&bytes).ok().and_then(parse).map(|locked| locked.open(&right));
             assert!(!matches!(opened, Some(Ok(_))), "byte {at} ^ {change:02x}");
         }
     }
@@ -102,14 +83,7 @@ fn absurd_costs_are_not_paid() {
         assert!(parse(&field(GOLDEN, from, to)).is_none(), "{to}");
     }
     // A rehearsal's file does not become a real one by saying so.
-    assert!(
-        parse(&field(
-            GOLDEN_REHEARSAL,
-            "\"rehearsal\": true",
-            "\"rehearsal\": false"
-        ))
-        .is_none()
-    );
+    assert!(parse(&field(GOLDEN_REHEARSAL, "\"rehearsal\": true", "\"rehearsal\": false")).is_none());
 }
 
 #[test]
@@ -121,47 +95,27 @@ fn a_made_file_is_private_new_and_opens() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let opened = read(&path).unwrap().open(&phrase).unwrap();
     assert_eq!(opened.member(), made.member());
-    assert!(
-        create(&path, "li", Role::Officer, true, &phrase).is_err(),
-        "never overwritten"
-    );
+    assert!(create(&path, "li", Role::Officer, true, &phrase).is_err(), "never overwritten");
     assert!(opened.needs(Role::Custodian).is_err());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(read(&path).unwrap_err().to_string().contains("0600"));
     let other = dir.path().join("other.key");
     create(&other, "li", Role::Officer, true, &phrase).unwrap();
-    assert_ne!(
-        read(&other).unwrap().salt,
-        parse(&fs::read_to_string(&path).unwrap()).unwrap().salt
-    );
+    assert_ne!(read(&other).unwrap().salt, parse(&fs::read_to_string(&path).unwrap()).unwrap().salt);
 }
 
 #[test]
 fn names_read_the_same_everywhere() {
     let dir = tempfile::tempdir().unwrap();
     let phrase = passphrase(b"a rehearsal only");
-    for bad in [
-        "",
-        "Li",
-        "1li",
-        "li wei",
-        "li/../wei",
-        "李",
-        "a-very-long-name-of-thirty-three-c",
-    ] {
-        assert!(
-            create(&dir.path().join("x"), bad, Role::Officer, true, &phrase).is_err(),
-            "{bad}"
-        );
+    for bad in ["", "Li", "1li", "li wei", "li/../wei", "李", "a-very-long-name-of-thirty-three-c"] {
+        assert!(create(&dir.path().join("x"), bad, Role::Officer, true, &phrase).is_err(), "{bad}");
     }
 }
 
 #[test]
 fn nothing_prints_the_secret() {
-    let key = parse(GOLDEN_REHEARSAL)
-        .unwrap()
-        .open(&passphrase(GOLDEN_PASSPHRASE))
-        .unwrap();
+    let key = parse(GOLDEN_REHEARSAL).unwrap().open(&passphrase(GOLDEN_PASSPHRASE)).unwrap();
     let shown = format!("{key:?}");
     assert!(!shown.contains("42") && !shown.contains("66"), "{shown}");
 }

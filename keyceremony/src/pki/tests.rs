@@ -35,19 +35,10 @@ fn verify(dir: &Path, name: &str, usage: KeyUsage, at: OffsetDateTime) -> Result
         .with_expiration_policy(ExpirationPolicy::Enforce)
         .build();
     let leaf = certificate(dir, name);
-    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-        at.unix_timestamp().try_into().unwrap(),
-    ));
+    let time =
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.unix_timestamp().try_into().unwrap()));
     EndEntityCert::try_from(&leaf)?
-        .verify_for_usage(
-            ALL_VERIFICATION_ALGS,
-            &anchors,
-            &[],
-            time,
-            usage,
-            Some(revocation),
-            None,
-        )
+        .verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &[], time, usage, Some(revocation), None)
         .map(|_| ())
 }
 
@@ -58,14 +49,8 @@ fn every_leaf_verifies_for_its_own_use_and_time_only() {
     make(dir, now()).unwrap();
     for (name, _) in CLIENTS {
         verify(dir, name, KeyUsage::client_auth(), now()).unwrap();
-        assert!(
-            verify(dir, name, KeyUsage::server_auth(), now()).is_err(),
-            "{name}"
-        );
-        assert!(
-            verify(dir, name, KeyUsage::client_auth(), now() + Duration::days(8)).is_err(),
-            "{name}"
-        );
+        assert!(verify(dir, name, KeyUsage::server_auth(), now()).is_err(), "{name}");
+        assert!(verify(dir, name, KeyUsage::client_auth(), now() + Duration::days(8)).is_err(), "{name}");
     }
     verify(dir, "keyd", KeyUsage::server_auth(), now()).unwrap();
     assert!(verify(dir, "keyd", KeyUsage::client_auth(), now()).is_err());
@@ -80,20 +65,12 @@ fn a_client_has_exactly_one_name_and_one_use() {
     for (name, id) in CLIENTS {
         let der = certificate(dir.path(), name);
         let leaf = Certificate::from_der(&der).unwrap();
-        let (_, names) = leaf
-            .tbs_certificate()
-            .get_extension::<SubjectAltName>()
-            .unwrap()
-            .unwrap();
+        let (_, names) = leaf.tbs_certificate().get_extension::<SubjectAltName>().unwrap().unwrap();
         let [GeneralName::UniformResourceIdentifier(uri)] = names.0.as_slice() else {
             panic!("{name}: {names:?}")
         };
         assert_eq!(uri.to_string(), id);
-        let (_, uses) = leaf
-            .tbs_certificate()
-            .get_extension::<ExtendedKeyUsage>()
-            .unwrap()
-            .unwrap();
+        let (_, uses) = leaf.tbs_certificate().get_extension::<ExtendedKeyUsage>().unwrap().unwrap();
         assert_eq!(uses.0.len(), 1, "{name}");
         assert_eq!(uses.0[0].to_string(), "1.3.6.1.5.5.7.3.2", "{name}: clientAuth");
     }
@@ -105,26 +82,11 @@ fn a_renewal_keeps_the_ca_and_the_keys() {
     let dir = dir.path();
     make(dir, now()).unwrap();
     let read = |name: &str| fs::read(dir.join(name)).unwrap();
-    let (ca, key, leaf, crl) = (
-        read("ca.pem"),
-        read("clearing.key"),
-        read("clearing.pem"),
-        read("crl.pem"),
-    );
+    let (ca, key, leaf, crl) = (read("ca.pem"), read("clearing.key"), read("clearing.pem"), read("crl.pem"));
     make(dir, now() + Duration::days(3)).unwrap();
-    assert_eq!(
-        (read("ca.pem"), read("clearing.key")),
-        (ca, key),
-        "the digest that officers approved stays"
-    );
+    assert_eq!((read("ca.pem"), read("clearing.key")), (ca, key), "the digest that officers approved stays");
     assert!(read("clearing.pem") != leaf && read("crl.pem") != crl);
-    verify(
-        dir,
-        "clearing",
-        KeyUsage::client_auth(),
-        now() + Duration::days(9),
-    )
-    .unwrap();
+    verify(dir, "clearing", KeyUsage::client_auth(), now() + Duration::days(9)).unwrap();
 }
 
 #[test]
@@ -132,15 +94,9 @@ fn keys_are_private() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), now()).unwrap();
     for name in ["ca", "keyd", "clearing", "auditor", "officer"] {
-        let mode = fs::metadata(dir.path().join(format!("{name}.key")))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(dir.path().join(format!("{name}.key"))).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     fs::set_permissions(dir.path().join("ca.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(
-        make(dir.path(), now()).is_err(),
-        "a CA key that others may read signs nothing"
-    );
+    assert!(make(dir.path(), now()).is_err(), "a CA key that others may read signs nothing");
 }

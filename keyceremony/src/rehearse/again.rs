@@ -39,8 +39,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             let share = shares::open(&holding.set, &kept, custodian)?;
             let progress = shares::bring(&self.link, &holding, &share, Purpose::Unseal)?;
             let (have, need) = (progress.have, progress.need);
-            self.room
-                .say(&format!("    {name}: 份额已提交 share brought ({have}/{need})"))?;
+            self.room.say(&format!("    {name}: 份额已提交 share brought ({have}/{need})"))?;
         }
         Ok(())
     }
@@ -53,9 +52,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         }
         let (size, root) = self.newest_head()?;
         let digits = to_hex(&root);
-        self.room.say(&format!(
-            "    最新日志头 newest head {size} entries, root {digits}"
-        ))?;
+        self.room.say(&format!("    最新日志头 newest head {size} entries, root {digits}"))?;
         let boot = status.boot;
         let target = Target::new(self.instance()?, size, FLOOR_WINDOW);
         let needed = self.script.officers.needed();
@@ -69,10 +66,8 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
     fn newest_head(&self) -> Result<(u64, Digest), Failure> {
         let transcript = files::read_text(&self.place.transcript(), "the transcript")?;
         let receipt_path = self.place.receipt();
-        let receipt = receipt_path
-            .exists()
-            .then(|| files::read_text(&receipt_path, "the receipt"))
-            .transpose()?;
+        let receipt =
+            receipt_path.exists().then(|| files::read_text(&receipt_path, "the receipt")).transpose()?;
         let mut evidence = vec![Evidence::Transcript(&transcript)];
         evidence.extend(receipt.as_deref().map(Evidence::Receipt));
         let instance = self.instance()?;
@@ -95,17 +90,14 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
 
     /// keyd's part.
     pub(super) fn recover(&mut self) -> Result<(), Failure> {
-        let status = self
-            .link
-            .wait_for(&[ModuleState::Operational], self.options.patience)?;
+        let status = self.link.wait_for(&[ModuleState::Operational], self.options.patience)?;
         if let Some(known) = status.instance {
             self.room.say(&format!(
                 "    日志 log         {} entries, root {}",
                 known.size,
                 to_hex(&known.root)
             ))?;
-            self.room
-                .say(&format!("    见证 witness     {}", known.witness))?;
+            self.room.say(&format!("    见证 witness     {}", known.witness))?;
         }
         Ok(())
     }

@@ -45,10 +45,7 @@ impl Cast {
 
 /// m of these keys.
 pub(crate) fn quorum(set: &Set, keys: &[Key]) -> Quorum {
-    Quorum {
-        threshold: set.threshold,
-        members: keys.iter().map(Key::member).collect(),
-    }
+    Quorum { threshold: set.threshold, members: keys.iter().map(Key::member).collect() }
 }
 
 /// Makes the keys of one set; their passphrases go into the rehearsal's file first.
@@ -83,10 +80,7 @@ impl Passphrases {
         let mut lines = text.lines();
         let pairs = lines.next().filter(|first| *first == FIRST_LINE).and_then(|_| {
             lines
-                .map(|line| {
-                    line.split_once(": ")
-                        .map(|(name, phrase)| (name.to_owned(), phrase.to_owned()))
-                })
+                .map(|line| line.split_once(": ").map(|(name, phrase)| (name.to_owned(), phrase.to_owned())))
                 .collect::<Option<BTreeMap<_, _>>>()
         });
         pairs.map(Self).ok_or_else(|| {
@@ -109,10 +103,7 @@ impl Passphrases {
     fn add(&mut self, name: &str) -> Result<(), Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).or_fail("系统随机数不可用。", "the system gives no random bytes")?;
-        self.0.insert(
-            name.to_owned(),
-            format!("rehearsal-{}", wire::purse::to_hex(&random)),
-        );
+        self.0.insert(name.to_owned(), format!("rehearsal-{}", wire::purse::to_hex(&random)));
         Ok(())
     }
 

@@ -39,10 +39,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let room = self.place.pending();
         room.make()?;
         let officers = cast::enrol(&room, &self.script.officers, Role::Officer)?;
-        self.cast = Cast {
-            officers,
-            custodians: Vec::new(),
-        };
+        self.cast = Cast { officers, custodians: Vec::new() };
         let lines: Vec<String> = self.cast.officers.iter().map(enrolled).collect();
         lines.iter().try_for_each(|line| self.room.say(line))
     }
@@ -78,18 +75,10 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let room = self.place.pending();
         files::write_new(&room.genesis(), &signed.to_cbor(), files::PUBLIC)?;
         files::write_new(&room.certificate(), &holding.certificate, files::PUBLIC)?;
-        let (id, certificate) = (
-            to_hex(&command.instance),
-            words::fingerprint(&holding.certificate),
-        );
+        let (id, certificate) = (to_hex(&command.instance), words::fingerprint(&holding.certificate));
         self.room.say(&format!("    实例 instance    {id}"))?;
-        self.room
-            .say(&format!("    份额证书 share certificate {certificate}"))?;
-        self.newborn = Some(Newborn {
-            command,
-            holding,
-            boxes: answer.shares,
-        });
+        self.room.say(&format!("    份额证书 share certificate {certificate}"))?;
+        self.newborn = Some(Newborn { command, holding, boxes: answer.shares });
         Ok(())
     }
 
@@ -107,8 +96,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             let share = shares::open(&newborn.holding.set, &kept, custodian)?;
             let progress = shares::bring(&self.link, &newborn.holding, &share, Purpose::Prove)?;
             let (have, need) = (progress.have, progress.need);
-            self.room
-                .say(&format!("    {name}: 份额正确 share proved ({have}/{need})"))?;
+            self.room.say(&format!("    {name}: 份额正确 share proved ({have}/{need})"))?;
         }
         let done = self.link.genesis_finish()?;
         let certificate = &newborn.holding.certificate;
@@ -122,14 +110,9 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
 
     /// From here on the instance is this directory's.
     fn settle(&mut self, instance: Instance) -> Result<(), Failure> {
-        files::replace(
-            &self.place.pending().instance(),
-            instance.to_text()?.as_bytes(),
-            files::PUBLIC,
-        )?;
+        files::replace(&self.place.pending().instance(), instance.to_text()?.as_bytes(), files::PUBLIC)?;
         self.place.settle()?;
-        self.room
-            .say(&format!("    日志公钥 vkey    {}", instance.vkey))?;
+        self.room.say(&format!("    日志公钥 vkey    {}", instance.vkey))?;
         let (head, note) = logbook::head(&self.options.log, &instance.vkey, 1)?;
         self.instance = Some(instance);
         self.say_head(&head, &note)
@@ -169,8 +152,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             return Ok(());
         };
         let instance = Instance::of_genesis(&command, &certificate, &vkey)?;
-        self.room
-            .say("    上次创世已完成,继续。 The interrupted genesis was complete: going on with it.")?;
+        self.room.say("    上次创世已完成,继续。 The interrupted genesis was complete: going on with it.")?;
         self.settle(instance)
     }
 }

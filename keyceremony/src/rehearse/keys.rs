@@ -24,11 +24,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let outcome = keys.iter().try_for_each(|key| match book.state.key(&key.id()) {
             Some(there) => {
                 same(key, there)?;
-                self.room.say(&format!(
-                    "    {}: 已在日志中 in the log already, {}",
-                    key.id(),
-                    there.state
-                ))
+                self.room.say(&format!("    {}: 已在日志中 in the log already, {}", key.id(), there.state))
             }
             None => self.import(key),
         });
@@ -50,16 +46,11 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             let custodian = name(part.custodian);
             done = ceremony::enter_component(&self.link, &pinned, &command.id, &custodian, &part.component)?;
             let kcv = to_hex(&part.kcv);
-            self.room.say(&format!(
-                "    {custodian}: 分量校验值 component KCV {kcv} 正确 good"
-            ))?;
+            self.room.say(&format!("    {custodian}: 分量校验值 component KCV {kcv} 正确 good"))?;
         }
         imported(key, &done)?;
         let kcv = to_hex(&key.attributes.kcv);
-        self.room.say(&format!(
-            "    {id}: 已导入 imported, {} KCV {kcv}",
-            key.attributes.algorithm
-        ))
+        self.room.say(&format!("    {id}: 已导入 imported, {} KCV {kcv}", key.attributes.algorithm))
     }
 
     /// Activates what waits to be activated.
@@ -76,10 +67,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             })?;
             if there.state == KeyState::PreActive {
                 let state = KeyState::Active;
-                self.carry_out(Action::SetKeyState(SetKeyState {
-                    key: id.clone(),
-                    state,
-                }))?;
+                self.carry_out(Action::SetKeyState(SetKeyState { key: id.clone(), state }))?;
                 self.room.say(&format!("    {id}: 已启用 active"))?;
             } else {
                 // Suspended or retired by somebody: that was a decision, and a rehearsal does not undo it.

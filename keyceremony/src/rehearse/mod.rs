@@ -175,11 +175,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             }
             self.cast = Cast::open(&self.place, &self.script)?;
             self.instance = Some(instance);
-            let states = [
-                ModuleState::Sealed,
-                ModuleState::Recovering,
-                ModuleState::Operational,
-            ];
+            let states = [ModuleState::Sealed, ModuleState::Recovering, ModuleState::Operational];
             self.boot = self.link.wait_for(&states, self.options.patience)?.boot;
             return Ok(Run::Again);
         }
@@ -214,10 +210,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             format!("    模块身份 module  {}", words::fingerprint(&status.identity)),
             format!("    程序 program     SHA-256 {}", to_hex(&status.module)),
             format!("    启动 boot        {}", to_hex(&status.boot)),
-            format!(
-                "    状态 state       {}, memory {}, {}",
-                status.state, status.memory, status.backend
-            ),
+            format!("    状态 state       {}, memory {}, {}", status.state, status.memory, status.backend),
         ];
         if let Some(instance) = &self.instance {
             lines.push(format!("    实例 instance    {}", to_hex(&instance.id)));
@@ -232,8 +225,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             self.room.say(&line)?;
         }
         if self.options.agreeing {
-            self.room
-                .say("    以下回答均由演练程序代答。 The rehearsal answers for everybody.")?;
+            self.room.say("    以下回答均由演练程序代答。 The rehearsal answers for everybody.")?;
         }
         let agreed = self.room.confirm(
             "    模块旁的人读到的身份指纹与此相同吗?",
@@ -253,30 +245,16 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let known = self.known()?;
         let (policy, ca) = (self.policy, self.ca);
         let changes = [
-            (
-                "策略 policy",
-                known.policy,
-                policy,
-                command::Action::SetPolicy(SetDigest { digest: policy }),
-            ),
-            (
-                "CA 证书 CA",
-                known.ca,
-                ca,
-                command::Action::SetCa(SetDigest { digest: ca }),
-            ),
+            ("策略 policy", known.policy, policy, command::Action::SetPolicy(SetDigest { digest: policy })),
+            ("CA 证书 CA", known.ca, ca, command::Action::SetCa(SetDigest { digest: ca })),
         ];
         for (what, approved, file, action) in changes {
             if approved == file {
-                self.room
-                    .say(&format!("    {what}: SHA-256 {} 已批准 approved", to_hex(&file)))?;
+                self.room.say(&format!("    {what}: SHA-256 {} 已批准 approved", to_hex(&file)))?;
             } else {
                 let signed = self.approved(action)?;
                 ceremony::submit(&self.link, &signed)?;
-                self.room.say(&format!(
-                    "    {what}: 新摘要已批准 new digest approved {}",
-                    to_hex(&file)
-                ))?;
+                self.room.say(&format!("    {what}: 新摘要已批准 new digest approved {}", to_hex(&file)))?;
             }
         }
         Ok(())
@@ -291,10 +269,8 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         self.room.say(&format!("    日志公钥 vkey    {vkey}"))?;
         for (id, key) in book.state.keys() {
             let (made, kcv) = (&key.made.attributes, to_hex(&key.made.attributes.kcv));
-            self.room.say(&format!(
-                "    密钥 key         {id} {} KCV {kcv} {}",
-                made.algorithm, key.state
-            ))?;
+            self.room
+                .say(&format!("    密钥 key         {id} {} KCV {kcv} {}", made.algorithm, key.state))?;
             self.summary.key(made, key.state);
         }
         self.summary.instance(&instance_id, &to_hex(&self.boot), &vkey);
@@ -303,11 +279,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
 
     /// Writes a signed head down: a later floor can be taken from it.
     fn say_head(&mut self, head: &Checkpoint, note: &str) -> Result<(), Failure> {
-        self.room.say(&format!(
-            "    日志头 log head  {} entries, root {}",
-            head.size,
-            to_hex(&head.root)
-        ))?;
+        self.room.say(&format!("    日志头 log head  {} entries, root {}", head.size, to_hex(&head.root)))?;
         for line in quote(note) {
             self.room.say(&line)?;
         }
@@ -332,10 +304,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         needed: usize,
     ) -> Result<command::SignedCommand, Failure> {
         let officers = self.cast.officers.get(..needed).unwrap_or_default();
-        let proposer = officers
-            .first()
-            .map(|officer| officer.name.clone())
-            .unwrap_or_default();
+        let proposer = officers.first().map(|officer| officer.name.clone()).unwrap_or_default();
         let mut signed = ceremony::propose(target, &proposer, action)?;
         for officer in officers {
             ceremony::approve(&mut signed, officer, &mut self.room)?;
@@ -358,12 +327,7 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
 
     /// What the module in service says of the instance; it must be ours, in the boot that we greeted.
     fn known(&self) -> Result<InstanceStatus, Failure> {
-        let ModuleStatus {
-            boot,
-            instance,
-            state,
-            ..
-        } = self.link.status()?;
+        let ModuleStatus { boot, instance, state, .. } = self.link.status()?;
         let ours = self.instance()?.id;
         match instance {
             Some(known) if known.instance == ours && boot == self.boot => Ok(known),

@@ -66,10 +66,7 @@ impl Place {
         };
         cleared.or_fail(
             "无法清除未完成的仪式。",
-            &format!(
-                "{} of an interrupted genesis cannot be put away",
-                pending.display()
-            ),
+            &format!("{} of an interrupted genesis cannot be put away", pending.display()),
         )
     }
 
@@ -78,11 +75,7 @@ impl Place {
         let (from, to) = (self.pending().0, self.ceremony().0);
         fs::rename(&from, &to).or_fail(
             "无法保存仪式资料;请检查磁盘,不要删除 ceremony.new。",
-            &format!(
-                "{} cannot become {}; look after the disk, and keep it",
-                from.display(),
-                to.display()
-            ),
+            &format!("{} cannot become {}; look after the disk, and keep it", from.display(), to.display()),
         )?;
         files::sync_dir(Some(&self.dir))
     }

@@ -24,11 +24,7 @@ impl Table {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let module = Fake::start(dir.path());
-        for (name, text) in [
-            ("keys.json", KEYS),
-            ("policy.toml", "format = 1\n"),
-            ("ca.pem", "a CA\n"),
-        ] {
+        for (name, text) in [("keys.json", KEYS), ("policy.toml", "format = 1\n"), ("ca.pem", "a CA\n")] {
             fs::write(dir.path().join(name), text).unwrap();
         }
         Self { dir, module }
@@ -94,11 +90,7 @@ fn the_first_run_makes_an_instance_in_the_order_of_a_ceremony() {
     assert_eq!(shown, table.transcript(), "what was said is what was written");
     // All three sign the genesis, two of three everything else.
     for (officer, times) in [("officer-1", 3), ("officer-2", 3), ("officer-3", 1)] {
-        assert_eq!(
-            shown.matches(&format!("{officer}, do you approve?")).count(),
-            times,
-            "{officer}"
-        );
+        assert_eq!(shown.matches(&format!("{officer}, do you approve?")).count(), times, "{officer}");
     }
     for part in ["REHEARSAL 演练", "[1/9]", "[9/9]", "0B6170", "log head", "vkey"] {
         assert!(shown.contains(part), "{part}");
@@ -113,11 +105,9 @@ fn the_transcript_holds_no_secret_and_secret_files_are_private() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&ceremony), 0o700);
     let passphrases = ceremony.join("passphrases");
-    for path in [
-        &passphrases,
-        &ceremony.join("officers/officer-1.key"),
-        &ceremony.join("shares/custodian-3.share"),
-    ] {
+    for path in
+        [&passphrases, &ceremony.join("officers/officer-1.key"), &ceremony.join("shares/custodian-3.share")]
+    {
         assert_eq!(mode(path), 0o600, "{}", path.display());
     }
     let said = table.transcript().to_uppercase();
@@ -125,10 +115,7 @@ fn the_transcript_holds_no_secret_and_secret_files_are_private() {
     assert!(text.starts_with("# REHEARSAL"));
     for line in text.lines().skip(1) {
         let phrase = line.split_once(": ").unwrap().1.to_uppercase();
-        assert!(
-            !said.contains(phrase.trim_start_matches("REHEARSAL-")),
-            "a passphrase"
-        );
+        assert!(!said.contains(phrase.trim_start_matches("REHEARSAL-")), "a passphrase");
     }
     for component in ["6FA54E8F7AAB7F38", "00364A8837864409"] {
         assert!(!said.contains(component), "a component");
@@ -143,14 +130,8 @@ fn a_restart_is_unsealed_floored_and_goes_on() {
     table.module.restart();
     let (outcome, shown) = table.play("是\n");
     outcome.unwrap();
-    assert_eq!(
-        table.module.lock().asked,
-        ["abort", "unseal", "unseal", "unseal", "floor"]
-    );
-    assert!(
-        shown.contains(&format!("{} entries with root", before.size)),
-        "{shown}"
-    );
+    assert_eq!(table.module.lock().asked, ["abort", "unseal", "unseal", "unseal", "floor"]);
+    assert!(shown.contains(&format!("{} entries with root", before.size)), "{shown}");
     assert!(shown.contains("in the log already, active"));
     // And once more without a restart: nothing is left to do.
     table.module.lock().asked.clear();
@@ -164,10 +145,7 @@ fn a_wrong_component_names_its_custodian_and_the_next_run_goes_on() {
     table.module.lock().wrong_component = Some("custodian-5".into());
     let (outcome, shown) = table.play("yes\n");
     let failure = outcome.unwrap_err().to_string();
-    assert!(
-        failure.contains("[7/9] import-keys") && failure.contains("custodian-5"),
-        "{failure}"
-    );
+    assert!(failure.contains("[7/9] import-keys") && failure.contains("custodian-5"), "{failure}");
     assert!(shown.contains("FAILED") && table.transcript().contains("FAILED"));
     assert_eq!(table.module.lock().asked.last(), Some(&"abort"));
     assert_eq!(table.key_state(), None);
@@ -223,14 +201,7 @@ fn another_key_under_an_old_version_number_is_refused() {
         assert!(failure.contains(part), "{part}: {failure}");
     }
     fs::write(table.path().join("keys.json"), KEYS.replace("3des", "sm4")).unwrap();
-    assert!(
-        table
-            .play("yes\n")
-            .0
-            .unwrap_err()
-            .to_string()
-            .contains("exists as 3des")
-    );
+    assert!(table.play("yes\n").0.unwrap_err().to_string().contains("exists as 3des"));
 }
 
 #[test]
@@ -248,15 +219,10 @@ fn a_refused_recovery_ends_with_the_modules_sentence() {
     let table = Table::new();
     table.play("yes\n").0.unwrap();
     table.module.restart();
-    table.module.lock().trouble = Some(Refused::new(
-        Refusal::RecordOld,
-        "the record of x is older than the log",
-    ));
+    table.module.lock().trouble =
+        Some(Refused::new(Refusal::RecordOld, "the record of x is older than the log"));
     let failure = table.play("yes\n").0.unwrap_err().to_string();
-    assert!(
-        failure.contains("recover") && failure.contains("older than the log"),
-        "{failure}"
-    );
+    assert!(failure.contains("recover") && failure.contains("older than the log"), "{failure}");
 }
 
 #[test]
@@ -270,10 +236,7 @@ fn a_transcript_with_a_forged_head_gives_no_floor() {
     assert!(forged != text, "the forgery hit");
     fs::write(table.path().join("transcript.txt"), forged).unwrap();
     let failure = table.play("yes\n").0.unwrap_err().to_string();
-    assert!(
-        failure.contains("floor") && failure.contains("not signed"),
-        "{failure}"
-    );
+    assert!(failure.contains("floor") && failure.contains("not signed"), "{failure}");
     assert!(!table.module.lock().asked.contains(&"floor"));
 }
 

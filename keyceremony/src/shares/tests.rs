@@ -18,14 +18,7 @@ fn custodian(dir: &Path, name: &str) -> Key {
 }
 
 fn share(set: &ShareSet, index: u64, value: u8) -> Share {
-    Share {
-        version: 1,
-        set: set.set,
-        epoch: set.epoch,
-        index,
-        threshold: set.threshold,
-        value: [value; 32],
-    }
+    Share { version: 1, set: set.set, epoch: set.epoch, index, threshold: set.threshold, value: [value; 32] }
 }
 
 fn sealed(set: &ShareSet, share: &Share, to: &Key) -> Vec<u8> {
@@ -36,9 +29,7 @@ fn sealed(set: &ShareSet, share: &Share, to: &Key) -> Vec<u8> {
 
 fn room(pinned: PublicKey) -> Room {
     let dir = tempfile::tempdir().unwrap();
-    let custodians: Vec<Key> = ["zhou", "wu", "zheng"]
-        .map(|name| custodian(dir.path(), name))
-        .into();
+    let custodians: Vec<Key> = ["zhou", "wu", "zheng"].map(|name| custodian(dir.path(), name)).into();
     let mut set = ShareSet {
         version: 1,
         suite: 1,
@@ -59,21 +50,9 @@ fn room(pinned: PublicKey) -> Room {
             commitment: share.commitment(),
         });
     }
-    let certificate = wire::share::ShareCertificate {
-        set: Bytes(set.to_cbor()),
-        mac: [0; 32],
-    };
-    let holding = Holding {
-        pinned,
-        certificate: certificate.to_cbor(),
-        set,
-    };
-    Room {
-        _dir: dir,
-        custodians,
-        holding,
-        boxes,
-    }
+    let certificate = wire::share::ShareCertificate { set: Bytes(set.to_cbor()), mac: [0; 32] };
+    let holding = Holding { pinned, certificate: certificate.to_cbor(), set };
+    Room { _dir: dir, custodians, holding, boxes }
 }
 
 #[test]
@@ -98,43 +77,10 @@ fn a_share_that_is_not_the_committed_one_is_refused_here() {
     foreign_set.set = id();
     let cases = [
         ("another value", sealed(set, &share(set, 1, 0x41), zhou)),
-        (
-            "another index",
-            sealed(
-                set,
-                &Share {
-                    index: 2,
-                    ..share(set, 1, 0x40)
-                },
-                zhou,
-            ),
-        ),
-        (
-            "another threshold",
-            sealed(
-                set,
-                &Share {
-                    threshold: 3,
-                    ..share(set, 1, 0x40)
-                },
-                zhou,
-            ),
-        ),
-        (
-            "another epoch",
-            sealed(
-                set,
-                &Share {
-                    epoch: 2,
-                    ..share(set, 1, 0x40)
-                },
-                zhou,
-            ),
-        ),
-        (
-            "another set",
-            sealed(&foreign_set, &share(&foreign_set, 1, 0x40), zhou),
-        ),
+        ("another index", sealed(set, &Share { index: 2, ..share(set, 1, 0x40) }, zhou)),
+        ("another threshold", sealed(set, &Share { threshold: 3, ..share(set, 1, 0x40) }, zhou)),
+        ("another epoch", sealed(set, &Share { epoch: 2, ..share(set, 1, 0x40) }, zhou)),
+        ("another set", sealed(&foreign_set, &share(&foreign_set, 1, 0x40), zhou)),
     ];
     for (what, sealed) in cases {
         let failure = open(set, &sealed, zhou).map(|_| ()).unwrap_err().to_string();
@@ -148,14 +94,8 @@ fn a_stranger_or_a_borrowed_name_has_no_share() {
     let room = room([2; 33]);
     let dir = tempfile::tempdir().unwrap();
     let namesake = custodian(dir.path(), "zhou");
-    let failure = slot(&room.holding.set, &namesake)
-        .map(|_| ())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        failure.contains("zhou") && failure.contains("enrolled"),
-        "{failure}"
-    );
+    let failure = slot(&room.holding.set, &namesake).map(|_| ()).unwrap_err().to_string();
+    assert!(failure.contains("zhou") && failure.contains("enrolled"), "{failure}");
 }
 
 #[test]
@@ -165,23 +105,15 @@ fn a_wrong_character_is_named_by_its_line() {
     assert_eq!(read_text(&good, "wu").unwrap(), room.boxes[1]);
     let third = good.lines().nth(2).unwrap();
     let wrong = third.replacen(&third[..1], if third.starts_with('7') { "8" } else { "7" }, 1);
-    let failure = read_text(&good.replacen(third, &wrong, 1), "wu")
-        .unwrap_err()
-        .to_string();
+    let failure = read_text(&good.replacen(third, &wrong, 1), "wu").unwrap_err().to_string();
     assert!(
         failure.contains("share of wu") && failure.contains("line 3") && failure.contains("第 3 行"),
         "{failure}"
     );
-    let failure = read_text(
-        &good.replacen(third, &third.replacen(&third[..1], "?", 1), 1),
-        "wu",
-    )
-    .unwrap_err()
-    .to_string();
-    assert!(
-        failure.contains("line 3: '?'") && failure.contains("“?”"),
-        "{failure}"
-    );
+    let failure = read_text(&good.replacen(third, &third.replacen(&third[..1], "?", 1), 1), "wu")
+        .unwrap_err()
+        .to_string();
+    assert!(failure.contains("line 3: '?'") && failure.contains("“?”"), "{failure}");
 }
 
 #[test]
@@ -192,13 +124,8 @@ fn what_the_module_refuses_names_the_custodian() {
     let share = open(&room.holding.set, &room.boxes[0], &room.custodians[0]).unwrap();
     let progress = bring(&module.link(), &room.holding, &share, Purpose::Unseal).unwrap();
     assert_eq!((progress.have, progress.need), (1, 2));
-    let failure = bring(&module.link(), &room.holding, &share, Purpose::Unseal)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        failure.contains("share-twice") && failure.contains("zhou:"),
-        "{failure}"
-    );
+    let failure = bring(&module.link(), &room.holding, &share, Purpose::Unseal).unwrap_err().to_string();
+    assert!(failure.contains("share-twice") && failure.contains("zhou:"), "{failure}");
 }
 
 #[test]
@@ -207,9 +134,7 @@ fn a_key_that_another_identity_signed_gets_no_share() {
     let module = Fake::start(dir.path());
     let room = room([2; 33]);
     let share = open(&room.holding.set, &room.boxes[0], &room.custodians[0]).unwrap();
-    let failure = bring(&module.link(), &room.holding, &share, Purpose::Unseal)
-        .unwrap_err()
-        .to_string();
+    let failure = bring(&module.link(), &room.holding, &share, Purpose::Unseal).unwrap_err().to_string();
     assert!(failure.contains("pinned at genesis"), "{failure}");
     assert!(module.lock().asked.is_empty(), "nothing was sent");
 }

@@ -17,35 +17,20 @@ fn vkey() -> VerifierKey {
 }
 
 fn note(size: u64, root: u8) -> String {
-    let head = Checkpoint {
-        origin: ORIGIN.into(),
-        size,
-        root: [root; 32],
-    };
+    let head = Checkpoint { origin: ORIGIN.into(), size, root: [root; 32] };
     sign_checkpoint(&head, &key())
 }
 
 fn transcript(notes: &[String]) -> String {
     let quoted = notes.iter().map(|note| quote(note).join("\n"));
-    format!(
-        "[1/9] words\n    | not a head\n{}\nmore words\n",
-        quoted.collect::<Vec<_>>().join("\nbetween\n")
-    )
+    format!("[1/9] words\n    | not a head\n{}\nmore words\n", quoted.collect::<Vec<_>>().join("\nbetween\n"))
 }
 
 /// A receipt whose entry is the only one of its log.
 fn receipt() -> Receipt {
     let entry = b"entry";
-    let head = Checkpoint {
-        origin: ORIGIN.into(),
-        size: 1,
-        root: leaf_hash(entry),
-    };
-    let proof = TlogProof {
-        index: 0,
-        path: Vec::new(),
-        checkpoint: sign_checkpoint(&head, &key()),
-    };
+    let head = Checkpoint { origin: ORIGIN.into(), size: 1, root: leaf_hash(entry) };
+    let proof = TlogProof { index: 0, path: Vec::new(), checkpoint: sign_checkpoint(&head, &key()) };
     Receipt {
         version: 1,
         suite: 1,
@@ -77,10 +62,7 @@ fn size(evidence: &[Evidence<'_>]) -> Result<Option<u64>, Failure> {
 fn the_newest_head_wins_wherever_it_stands() {
     let text = transcript(&[note(5, 1), note(9, 2), note(7, 3)]);
     let receipt = json(&receipt());
-    assert_eq!(
-        size(&[Evidence::Receipt(&receipt), Evidence::Transcript(&text)]).unwrap(),
-        Some(9)
-    );
+    assert_eq!(size(&[Evidence::Receipt(&receipt), Evidence::Transcript(&text)]).unwrap(), Some(9));
     assert_eq!(size(&[Evidence::Receipt(&receipt)]).unwrap(), Some(1));
     let checkpoint = note(12, 4);
     let evidence = [Evidence::Checkpoint(&checkpoint), Evidence::Transcript(&text)];
@@ -94,33 +76,20 @@ fn a_forged_head_sinks_the_whole() {
     let changed = good.replacen("\n9\n", "\n8\n", 1);
     assert_ne!(changed, good);
     let other_key = sign_checkpoint(
-        &Checkpoint {
-            origin: ORIGIN.into(),
-            size: 99,
-            root: [1; 32],
-        },
+        &Checkpoint { origin: ORIGIN.into(), size: 99, root: [1; 32] },
         &SigningKey::from_bytes(&[4; 32]),
     );
     for forged in [changed, other_key, "no note at all\n".to_owned()] {
         let text = transcript(&[good.clone(), forged]);
         assert!(size(&[Evidence::Transcript(&text)]).is_err(), "{text}");
     }
-    assert_eq!(
-        size(&[Evidence::Transcript(&transcript(&[good]))]).unwrap(),
-        Some(9),
-        "the control"
-    );
+    assert_eq!(size(&[Evidence::Transcript(&transcript(&[good]))]).unwrap(), Some(9), "the control");
 }
 
 #[test]
 fn two_roots_at_one_size_are_a_fork() {
     let text = transcript(&[note(9, 2), note(9, 3)]);
-    assert!(
-        size(&[Evidence::Transcript(&text)])
-            .unwrap_err()
-            .to_string()
-            .contains("forked")
-    );
+    assert!(size(&[Evidence::Transcript(&text)]).unwrap_err().to_string().contains("forked"));
     let same = transcript(&[note(9, 2), note(9, 2)]);
     assert_eq!(size(&[Evidence::Transcript(&same)]).unwrap(), Some(9));
 }
@@ -140,11 +109,7 @@ fn a_receipt_must_prove_its_entry() {
         assert!(size(&[Evidence::Receipt(&json(&bad))]).is_err(), "{at}");
     }
     assert!(size(&[Evidence::Receipt("{}")]).is_err());
-    assert_eq!(
-        size(&[Evidence::Receipt(&json(&good))]).unwrap(),
-        Some(1),
-        "the control"
-    );
+    assert_eq!(size(&[Evidence::Receipt(&json(&good))]).unwrap(), Some(1), "the control");
 }
 
 #[test]

@@ -70,10 +70,8 @@ mod tests {
     fn every_damage_makes_every_line_malformed() {
         let fixture = include_bytes!("../../../../tests/fixtures/day1/day.txt");
         let mut random = Random::from_seed("test", "damage");
-        for line in fixture
-            .split(|byte| *byte == b'\n')
-            .filter(|line| F1Line::parse(line).is_some())
-            .take(200)
+        for line in
+            fixture.split(|byte| *byte == b'\n').filter(|line| F1Line::parse(line).is_some()).take(200)
         {
             for damage in ALL {
                 let mut damaged = line.to_vec();

@@ -13,10 +13,8 @@ use crate::random::Random;
 
 const DATE: [u8; 4] = [0x20, 0x26, 0x01, 0x31];
 /// Nine of ten cards are the city's own.
-const ISSUERS: [[u8; 8]; 2] = [
-    [0x12, 0x34, 0x26, 0x40, 0x00, 0x00, 0x26, 0x40],
-    [0x90, 0x01, 0x26, 0x40, 0x00, 0x00, 0x00, 0x01],
-];
+const ISSUERS: [[u8; 8]; 2] =
+    [[0x12, 0x34, 0x26, 0x40, 0x00, 0x00, 0x26, 0x40], [0x90, 0x01, 0x26, 0x40, 0x00, 0x00, 0x00, 0x01]];
 const LINES_PER_CARD: u64 = 8;
 const LINES_PER_TERMINAL: u64 = 330;
 /// Half of the module's default budget, since from the sixteenth wrong TAC on even a true one is withheld.
@@ -69,9 +67,7 @@ struct Card {
 
 impl core::fmt::Debug for Card {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Card")
-            .field("factor", &self.factor)
-            .finish_non_exhaustive()
+        f.debug_struct("Card").field("factor", &self.factor).finish_non_exhaustive()
     }
 }
 
@@ -104,11 +100,7 @@ impl Plan {
         let share =
             u64::try_from(u128::from(lines) * u128::from(per_million) / 1_000_000).unwrap_or(u64::MAX);
         let count = share.max(least.min(lines / 4)).max(1);
-        Self {
-            kind,
-            every: (lines / count).max(1),
-            next: 0,
-        }
+        Self { kind, every: (lines / count).max(1), next: 0 }
     }
 
     fn is_due(&mut self, number: u64, random: &mut Random) -> bool {
@@ -125,10 +117,7 @@ impl<'k> Day<'k> {
         let known: Vec<KeyVersion> = keys.versions().collect();
         let likely = [0x00, 0x03, 0x43, 0xff];
         let unknown = likely.into_iter().chain(0..=0xfe).map(KeyVersion);
-        let unknown = unknown
-            .filter(|version| !known.contains(version))
-            .take(likely.len())
-            .collect();
+        let unknown = unknown.filter(|version| !known.contains(version)).take(likely.len()).collect();
         let terminals = (0..(lines / LINES_PER_TERMINAL).clamp(4, 2000)).map(|_| Terminal {
             id: random.bytes(),
             // Room for the whole day below the nine digits that the field has.
@@ -190,19 +179,12 @@ impl<'k> Day<'k> {
         }
         let (mut bytes, expected) = self.transaction(kind)?;
         match kind {
-            Some(Kind::LowerCase) => bytes
-                .iter_mut()
-                .skip(71)
-                .take(122)
-                .for_each(u8::make_ascii_lowercase),
+            Some(Kind::LowerCase) => bytes.iter_mut().skip(71).take(122).for_each(u8::make_ascii_lowercase),
             Some(Kind::Malformed) => {
                 let damage = *damage::ALL.get(self.damages % damage::ALL.len())?;
                 self.damages += 1;
                 damage.apply(&mut bytes, &mut self.random);
-                return Some(DayLine {
-                    bytes,
-                    expected: Verdict::Malformed,
-                });
+                return Some(DayLine { bytes, expected: Verdict::Malformed });
             }
             _ => {}
         }

@@ -10,12 +10,8 @@ use crate::random::Random;
 
 const NOTE: &str = "test keys, never production";
 const COMPONENTS: u64 = 3;
-const VERSIONS: [(u8, Algorithm); 4] = [
-    (0x01, Algorithm::Tdes),
-    (0x02, Algorithm::Tdes),
-    (0x41, Algorithm::Sm4),
-    (0x42, Algorithm::Sm4),
-];
+const VERSIONS: [(u8, Algorithm); 4] =
+    [(0x01, Algorithm::Tdes), (0x02, Algorithm::Tdes), (0x41, Algorithm::Sm4), (0x42, Algorithm::Sm4)];
 
 /// Why a file is no key file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -40,10 +36,7 @@ pub enum KeysError {
 }
 
 fn field<T>(place: impl Into<String>, what: &'static str) -> Result<T, KeysError> {
-    Err(KeysError::Field {
-        place: place.into(),
-        what,
-    })
+    Err(KeysError::Field { place: place.into(), what })
 }
 
 #[derive(Deserialize, Serialize)]
@@ -104,9 +97,7 @@ pub struct PracticeKeys {
 impl core::fmt::Debug for PracticeKeys {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let versions: Vec<KeyVersion> = self.versions().collect();
-        f.debug_struct("PracticeKeys")
-            .field("versions", &versions)
-            .finish_non_exhaustive()
+        f.debug_struct("PracticeKeys").field("versions", &versions).finish_non_exhaustive()
     }
 }
 
@@ -126,10 +117,7 @@ impl CardKey {
 impl PracticeKeys {
     /// The text of a new key file: versions 01, 02 (3DES) and 41, 42 (SM4) of `transit/purse/tac`, three components each.
     pub fn generate(random: &mut Random) -> Result<Zeroizing<String>, KeysError> {
-        let level = |source: &str| LevelBody {
-            source: source.to_owned(),
-            bytes: 8,
-        };
+        let level = |source: &str| LevelBody { source: source.to_owned(), bytes: 8 };
         let body = FileBody {
             applet: "transit".to_owned(),
             key_set: "purse".to_owned(),
@@ -137,15 +125,12 @@ impl PracticeKeys {
             level: "root".to_owned(),
             note: NOTE.to_owned(),
             levels: vec![level("issuer_id"), level("asn_right8")],
-            versions: VERSIONS
-                .map(|(version, algorithm)| new_version(random, version, algorithm))
-                .into(),
+            versions: VERSIONS.map(|(version, algorithm)| new_version(random, version, algorithm)).into(),
         };
         let mut text = Zeroizing::new(Vec::with_capacity(8192));
         let layout = serde_json::ser::PrettyFormatter::with_indent(b" ");
         let mut writer = serde_json::Serializer::with_formatter(&mut *text, layout);
-        body.serialize(&mut writer)
-            .map_err(|error| KeysError::Json(error.to_string()))?;
+        body.serialize(&mut writer).map_err(|error| KeysError::Json(error.to_string()))?;
         text.push(b'\n');
         let text = core::str::from_utf8(&text).map_err(|error| KeysError::Json(error.to_string()))?;
         Ok(Zeroizing::new(text.to_owned()))
@@ -175,11 +160,7 @@ impl PracticeKeys {
                 return field(format!("version {}", master.version), "it comes twice");
             }
         }
-        Ok(Self {
-            lineage,
-            levels,
-            masters,
-        })
+        Ok(Self { lineage, levels, masters })
     }
 
     /// Which key this is.
@@ -200,8 +181,7 @@ impl PracticeKeys {
         card: &[u8; 8],
         data: &[u8; 24],
     ) -> Option<[u8; 4]> {
-        self.card_key(version, issuer, card)
-            .map(|key| key.purchase_tac(data))
+        self.card_key(version, issuer, card).map(|key| key.purchase_tac(data))
     }
 
     pub(crate) fn card_key(&self, version: KeyVersion, issuer: &[u8; 8], card: &[u8; 8]) -> Option<CardKey> {
@@ -215,10 +195,7 @@ impl PracticeKeys {
             };
             key = diversify(master.algorithm, &key, factor).ok()?;
         }
-        Some(CardKey {
-            algorithm: master.algorithm,
-            key,
-        })
+        Some(CardKey { algorithm: master.algorithm, key })
     }
 }
 
@@ -228,11 +205,7 @@ fn new_version(random: &mut Random, version: u8, algorithm: Algorithm) -> Versio
         let components = (1..=COMPONENTS).map(|custodian| {
             let part = Zeroizing::new(random.bytes::<16>());
             add(&mut key, &part);
-            ComponentBody {
-                custodian,
-                hex: to_hex(part.as_slice()),
-                kcv: to_hex(&kcv(algorithm, &part)),
-            }
+            ComponentBody { custodian, hex: to_hex(part.as_slice()), kcv: to_hex(&kcv(algorithm, &part)) }
         });
         let components: Vec<ComponentBody> = components.collect();
         // The module refuses keys without strength; chance makes one in 2^64.
@@ -253,10 +226,7 @@ fn level(body: &LevelBody) -> Result<FactorSource, KeysError> {
         ("asn_right8", 8) => Ok(FactorSource::ASN_RIGHT8),
         (literal, 8) => match hex(literal.as_bytes()) {
             Some(bytes) if check_factor(&bytes).is_ok() => Ok(FactorSource::Literal(bytes)),
-            _ => field(
-                "levels",
-                "a source is issuer_id, asn_right8 or 16 hex digits, not all 0 or all F",
-            ),
+            _ => field("levels", "a source is issuer_id, asn_right8 or 16 hex digits, not all 0 or all F"),
         },
         _ => field("levels", "a factor has 8 bytes"),
     }
@@ -266,10 +236,7 @@ fn master(body: &VersionBody) -> Result<Master, KeysError> {
     let place = format!("version {}", body.version);
     let version = KeyVersion::parse(&body.version);
     let version = version.map_or_else(|| field(&place, "a version is two hex digits"), Ok)?;
-    let algorithm = Algorithm::ALL
-        .iter()
-        .copied()
-        .find(|algorithm| algorithm.to_string() == body.algorithm);
+    let algorithm = Algorithm::ALL.iter().copied().find(|algorithm| algorithm.to_string() == body.algorithm);
     let algorithm = algorithm.map_or_else(|| field(&place, "the algorithm is 3des or sm4"), Ok)?;
     if body.components.is_empty() {
         return field(place, "it has no component");
@@ -284,16 +251,9 @@ fn master(body: &VersionBody) -> Result<Master, KeysError> {
     }
     check_kcv(algorithm, &key, &body.kcv, &place)?;
     if is_weak(&key) {
-        return field(
-            place,
-            "the combined key has no strength: its halves are equal or all its bytes alike",
-        );
+        return field(place, "the combined key has no strength: its halves are equal or all its bytes alike");
     }
-    Ok(Master {
-        version,
-        algorithm,
-        key,
-    })
+    Ok(Master { version, algorithm, key })
 }
 
 fn check_kcv(algorithm: Algorithm, key: &[u8; 16], text: &str, place: &str) -> Result<(), KeysError> {
@@ -320,9 +280,7 @@ mod tests {
     const FIXTURE: &str = include_str!("../../../../tests/fixtures/day1/keys.json");
 
     fn new_file(seed: &str) -> String {
-        PracticeKeys::generate(&mut Random::from_seed("keys", seed))
-            .unwrap()
-            .to_string()
+        PracticeKeys::generate(&mut Random::from_seed("keys", seed)).unwrap().to_string()
     }
 
     #[test]
@@ -341,9 +299,7 @@ mod tests {
         let text = new_file("a");
         assert_eq!(shape(&text), shape(FIXTURE));
         let blank = |text: &str| {
-            text.lines()
-                .map(|line| line.split('"').next().unwrap().to_owned())
-                .collect::<Vec<_>>()
+            text.lines().map(|line| line.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(blank(&text), blank(FIXTURE), "the same indentation line by line");
         assert!(PracticeKeys::parse(&text).is_ok());
@@ -371,9 +327,7 @@ mod tests {
         let text = new_file("damage");
         let parse = |from: &str, to: &str| {
             assert!(text.contains(from), "{from}");
-            PracticeKeys::parse(&text.replacen(from, to, 1))
-                .unwrap_err()
-                .to_string()
+            PracticeKeys::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
         };
         let body: serde_json::Value = serde_json::from_str(&text).unwrap();
         let part = body["versions"][1]["components"][2]["hex"].as_str().unwrap();
@@ -405,11 +359,6 @@ mod tests {
             weak = weak.replace(part, zero);
             weak = weak.replace(version["components"][at]["kcv"].as_str().unwrap(), &zero_kcv);
         }
-        assert!(
-            PracticeKeys::parse(&weak)
-                .unwrap_err()
-                .to_string()
-                .contains("no strength")
-        );
+        assert!(PracticeKeys::parse(&weak).unwrap_err().to_string().contains("no strength"));
     }
 }

@@ -34,14 +34,7 @@ impl Fields<'_> {
 
     fn write(&self, out: &mut String) -> core::fmt::Result {
         let Self { card, purchase, .. } = self;
-        let PurchaseTac {
-            amount,
-            kind,
-            terminal,
-            sequence,
-            date,
-            time,
-        } = purchase;
+        let PurchaseTac { amount, kind, terminal, sequence, date, time } = purchase;
         let (terminal, date) = (to_hex(terminal), to_hex(date));
         write!(
             out,
@@ -55,32 +48,11 @@ impl Fields<'_> {
             self.balance_before,
             self.balance_before.saturating_sub(*amount)
         )?;
-        write!(
-            out,
-            "{kind:02X}00000011{terminal}{terminal}{sequence:09}1{sequence:08X}"
-        )?;
-        write!(
-            out,
-            "{date}{}{}{}01{:04X}",
-            to_hex(time),
-            to_hex(&self.tac),
-            self.version,
-            self.counter
-        )?;
+        write!(out, "{kind:02X}00000011{terminal}{terminal}{sequence:09}1{sequence:08X}")?;
+        write!(out, "{date}{}{}{}01{:04X}", to_hex(time), to_hex(&self.tac), self.version, self.counter)?;
         write!(out, "{}2640264000000007", to_hex(&self.issuer))?;
-        write!(
-            out,
-            "{:<20}{:08}{:08}",
-            format!("LINE-{:03}", self.route),
-            self.vehicle,
-            self.driver
-        )?;
-        write!(
-            out,
-            "{date}060000010{date}2200000{}{:30}",
-            to_hex(&self.random),
-            ""
-        )
+        write!(out, "{:<20}{:08}{:08}", format!("LINE-{:03}", self.route), self.vehicle, self.driver)?;
+        write!(out, "{date}060000010{date}2200000{}{:30}", to_hex(&self.random), "")
     }
 }
 

@@ -108,18 +108,11 @@ fn day(arguments: &DayArguments) -> anyhow::Result<()> {
     let text =
         text.with_context(|| format!("{place}: cannot read the key file; make one with `citycard keys`"))?;
     let keys = PracticeKeys::parse(&text).with_context(|| place.to_string())?;
-    let expected = arguments
-        .expected
-        .clone()
-        .unwrap_or_else(|| arguments.out.with_file_name("expected.csv"));
+    let expected = arguments.expected.clone().unwrap_or_else(|| arguments.out.with_file_name("expected.csv"));
     if [&arguments.out, &arguments.keys].contains(&&expected) || arguments.out == arguments.keys {
         bail!("the key file, the day and the expected verdicts need three names; give each its own");
     }
-    let day = Day::new(
-        &keys,
-        arguments.transactions,
-        random("day", arguments.seed.as_deref())?,
-    );
+    let day = Day::new(&keys, arguments.transactions, random("day", arguments.seed.as_deref())?);
     let mut lines = create(&arguments.out)?;
     let mut rows = create(&expected)?;
     let made = write_day(day, &mut lines, &mut rows);

@@ -36,12 +36,7 @@ impl Random {
     }
 
     fn new(seed: Zeroizing<[u8; 32]>) -> Self {
-        Self {
-            seed,
-            counter: 0,
-            block: Zeroizing::new([0; 32]),
-            used: 32,
-        }
+        Self { seed, counter: 0, block: Zeroizing::new([0; 32]), used: 32 }
     }
 
     /// Fills `bytes`.
@@ -99,10 +94,7 @@ mod tests {
         assert_ne!(stream("day", "1"), stream("day", "2"));
         assert_ne!(stream("day", "1"), stream("keys", "1"));
         assert_ne!(stream("da", "y1"), stream("day", "1"));
-        assert_ne!(
-            Random::from_system().unwrap().bytes::<32>(),
-            Random::from_system().unwrap().bytes()
-        );
+        assert_ne!(Random::from_system().unwrap().bytes::<32>(), Random::from_system().unwrap().bytes());
     }
 
     #[test]

@@ -59,14 +59,8 @@ mod tests {
                 *counts.entry(*expected).or_insert(0_u64) += 1;
             }
             let share = |verdict| counts.get(&verdict).copied().unwrap_or_default();
-            assert!(
-                (lines * 2 / 1000..=lines * 4 / 1000).contains(&share(Verdict::BadTac)),
-                "{counts:?}"
-            );
-            assert!(
-                (lines / 2000..=lines / 500).contains(&share(Verdict::UnknownKey)),
-                "{counts:?}"
-            );
+            assert!((lines * 2 / 1000..=lines * 4 / 1000).contains(&share(Verdict::BadTac)), "{counts:?}");
+            assert!((lines / 2000..=lines / 500).contains(&share(Verdict::UnknownKey)), "{counts:?}");
             assert!(share(Verdict::Malformed) >= 15, "{counts:?}");
             assert_eq!(share(Verdict::Withheld), 0);
         }
@@ -80,11 +74,7 @@ mod tests {
         lines.sort_unstable();
         let all = lines.len();
         lines.dedup();
-        assert!(
-            (30..=90).contains(&(all - lines.len())),
-            "{} repetitions",
-            all - lines.len()
-        );
+        assert!((30..=90).contains(&(all - lines.len())), "{} repetitions", all - lines.len());
 
         let (mut groups, mut wrong) = (BTreeMap::new(), BTreeMap::new());
         for (line, expected) in &day {
@@ -96,10 +86,7 @@ mod tests {
         assert!(groups.len() >= 12, "{groups:?}");
         assert!(wrong.values().all(|count| *count <= 16));
         assert!(
-            day.windows(2)
-                .filter(|two| two[0].0.get(169..171) != two[1].0.get(169..171))
-                .count()
-                > 10_000
+            day.windows(2).filter(|two| two[0].0.get(169..171) != two[1].0.get(169..171)).count() > 10_000
         );
     }
 
@@ -118,18 +105,11 @@ mod tests {
             assert_eq!(day.len() as u64, lines);
             assert!(day.iter().all(|(line, expected)| judge(&keys, line) == *expected));
         }
-        let kinds: std::collections::BTreeSet<Verdict> = day(&keys, 100, "short")
-            .into_iter()
-            .map(|(_, expected)| expected)
-            .collect();
+        let kinds: std::collections::BTreeSet<Verdict> =
+            day(&keys, 100, "short").into_iter().map(|(_, expected)| expected).collect();
         assert_eq!(
             kinds.into_iter().collect::<Vec<_>>(),
-            [
-                Verdict::Ok,
-                Verdict::BadTac,
-                Verdict::UnknownKey,
-                Verdict::Malformed
-            ]
+            [Verdict::Ok, Verdict::BadTac, Verdict::UnknownKey, Verdict::Malformed]
         );
     }
 }

@@ -33,26 +33,15 @@ pub(crate) fn verify(arguments: &AuditVerify) -> Result<Report, Failure> {
 }
 
 fn report(log: &Log) -> Report {
-    let kinds: Vec<String> = log
-        .kinds
-        .iter()
-        .map(|(kind, count)| format!("{kind} {count}"))
-        .collect();
-    let instance = if log.rehearsal {
-        "演练 rehearsal"
-    } else {
-        "生产 production"
-    };
+    let kinds: Vec<String> = log.kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let instance = if log.rehearsal { "演练 rehearsal" } else { "生产 production" };
     let mut lines = vec![
         "日志有效 the log is good, from its first entry to its checkpoint".to_owned(),
         format!("日志 log       {}, {} entries", log.origin, log.size),
         format!("树根 root      {}", to_hex(&log.root)),
         format!("实例 instance  {} ({instance})", to_hex(&log.instance)),
         format!("条目 entries   {}", kinds.join(", ")),
-        format!(
-            "启动 boots     {}, officer epoch {}",
-            log.boots, log.officer_epoch
-        ),
+        format!("启动 boots     {}, officer epoch {}", log.boots, log.officer_epoch),
         format!("策略 policy    {}", to_hex(&log.policy)),
         format!("证书 CA        {}", to_hex(&log.ca)),
     ];

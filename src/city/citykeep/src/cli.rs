@@ -42,15 +42,9 @@ impl Command {
     /// Whether the caller is a program.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Audit {
-                action: AuditAction::Verify(arguments),
-            } => arguments.json,
-            Self::Clear {
-                action: ClearAction::Verify(arguments),
-            } => arguments.json,
-            Self::Receipt {
-                action: ReceiptAction::Verify(arguments),
-            } => arguments.json,
+            Self::Audit { action: AuditAction::Verify(arguments) } => arguments.json,
+            Self::Clear { action: ClearAction::Verify(arguments) } => arguments.json,
+            Self::Receipt { action: ReceiptAction::Verify(arguments) } => arguments.json,
             Self::Keys(arguments) | Self::Status(arguments) => arguments.json,
         }
     }

@@ -17,20 +17,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// Arguments or files are wrong; nothing was tried.
     pub(crate) fn untried(message: impl Into<String>) -> Self {
-        Self {
-            untried: true,
-            kind: "usage",
-            message: message.into(),
-        }
+        Self { untried: true, kind: "usage", message: message.into() }
     }
 
     /// It was tried, and there is no result.
     pub(crate) fn no_result(kind: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            untried: false,
-            kind,
-            message: message.into(),
-        }
+        Self { untried: false, kind, message: message.into() }
     }
 
     /// Prints it and gives the exit code.

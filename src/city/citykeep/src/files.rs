@@ -11,10 +11,7 @@ use crate::failure::Failure;
 /// Reads a whole text file.
 pub(crate) fn read_text(path: &Path, what: &str) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| {
-        Failure::untried(format!(
-            "{}: cannot read {what} ({error}); check the path",
-            path.display()
-        ))
+        Failure::untried(format!("{}: cannot read {what} ({error}); check the path", path.display()))
     })
 }
 
@@ -50,13 +47,8 @@ pub(crate) fn client(service: &Service, vkey: Option<VerifierKey>) -> Result<Cli
 
 /// Runs `work` on a runtime of its own.
 pub(crate) fn run<T>(work: impl Future<Output = Result<T, client::Error>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::untried(format!(
-                "cannot start threads ({error}); check the process limits"
-            ))
-        })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::untried(format!("cannot start threads ({error}); check the process limits"))
+    })?;
     Ok(runtime.block_on(work)?)
 }

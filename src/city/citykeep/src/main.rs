@@ -33,16 +33,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Report, Failure> {
     match command {
-        Command::Audit {
-            action: AuditAction::Verify(arguments),
-        } => audit::verify(&arguments),
-        Command::Clear {
-            action: ClearAction::Verify(arguments),
-        } => settle::verify(&arguments),
+        Command::Audit { action: AuditAction::Verify(arguments) } => audit::verify(&arguments),
+        Command::Clear { action: ClearAction::Verify(arguments) } => settle::verify(&arguments),
         Command::Keys(arguments) => service::keys(&arguments),
-        Command::Receipt {
-            action: ReceiptAction::Verify(arguments),
-        } => receipt::verify(&arguments),
+        Command::Receipt { action: ReceiptAction::Verify(arguments) } => receipt::verify(&arguments),
         Command::Status(arguments) => service::status(&arguments),
     }
 }

@@ -33,11 +33,7 @@ impl Meter {
     /// `done` of `total` are done.
     pub(crate) fn show(&mut self, done: u64, total: u64) {
         let elapsed = self.start.elapsed();
-        let every = if self.terminal {
-            TERMINAL_EVERY
-        } else {
-            PLAIN_EVERY
-        };
+        let every = if self.terminal { TERMINAL_EVERY } else { PLAIN_EVERY };
         if elapsed.saturating_sub(self.last) < every {
             return;
         }
@@ -46,11 +42,7 @@ impl Meter {
         let line = line(&Progress { done, total, elapsed }, self.unit);
         let mut stderr = std::io::stderr().lock();
         // Progress is a courtesy: a closed standard error must not end the work.
-        let _ = if self.terminal {
-            write!(stderr, "\r\x1b[K{line}")
-        } else {
-            writeln!(stderr, "{line}")
-        };
+        let _ = if self.terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
         let _ = stderr.flush();
     }
 }
@@ -65,18 +57,10 @@ impl Drop for Meter {
 
 fn line(progress: &Progress, unit: &str) -> String {
     let Progress { done, total, .. } = *progress;
-    let percent = if total == 0 {
-        100
-    } else {
-        u128::from(done) * 100 / u128::from(total)
-    };
-    let left = progress
-        .remaining()
-        .map_or_else(|| "–".to_owned(), |left| format!("{:.0} s", left.as_secs_f64()));
-    format!(
-        "{percent:3} %  {done} / {total} {unit}  {:.0} {unit}/s  剩余 ETA {left}",
-        progress.rate()
-    )
+    let percent = if total == 0 { 100 } else { u128::from(done) * 100 / u128::from(total) };
+    let left =
+        progress.remaining().map_or_else(|| "–".to_owned(), |left| format!("{:.0} s", left.as_secs_f64()));
+    format!("{percent:3} %  {done} / {total} {unit}  {:.0} {unit}/s  剩余 ETA {left}", progress.rate())
 }
 
 #[cfg(test)]
@@ -85,16 +69,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let text = |done, total| {
-            line(
-                &Progress {
-                    done,
-                    total,
-                    elapsed: Duration::from_secs(2),
-                },
-                "TAC",
-            )
-        };
+        let text = |done, total| line(&Progress { done, total, elapsed: Duration::from_secs(2) }, "TAC");
         assert_eq!(text(500, 2000), " 25 %  500 / 2000 TAC  250 TAC/s  剩余 ETA 6 s");
         assert_eq!(text(0, 2000), "  0 %  0 / 2000 TAC  0 TAC/s  剩余 ETA –");
         assert!(text(0, 0).starts_with("100 %"));

@@ -24,10 +24,7 @@ pub(crate) fn verify(arguments: &ReceiptVerify) -> Result<Report, Failure> {
             ),
         )
     })?;
-    let pinned = Pinned {
-        log: files::read_vkey(&arguments.vkey)?,
-        instance: None,
-    };
+    let pinned = Pinned { log: files::read_vkey(&arguments.vkey)?, instance: None };
     check_log(&receipt, &pinned).map_err(|error| wrong(&error))?;
     let lines_checked = match (&arguments.day, &arguments.verdicts) {
         (Some(day), Some(verdicts)) => {

@@ -32,10 +32,8 @@ pub(crate) fn say(line: &str) {
 
 /// Counts by verdict and by key version.
 pub(crate) fn counts(receipt: &Receipt) -> Vec<String> {
-    let mut lines = vec![table_row(
-        "",
-        &["ok", "bad_tac", "unknown_key", "malformed", "withheld"].map(str::to_owned),
-    )];
+    let mut lines =
+        vec![table_row("", &["ok", "bad_tac", "unknown_key", "malformed", "withheld"].map(str::to_owned))];
     lines.push(table_row(
         "版本 key",
         &["通过", "TAC错误", "未知密钥", "格式错误", "暂不判定"].map(str::to_owned),
@@ -48,33 +46,19 @@ pub(crate) fn counts(receipt: &Receipt) -> Vec<String> {
 }
 
 fn cells(counts: &CountsBody) -> [String; 5] {
-    let CountsBody {
-        ok,
-        bad_tac,
-        unknown_key,
-        malformed,
-        withheld,
-    } = *counts;
+    let CountsBody { ok, bad_tac, unknown_key, malformed, withheld } = *counts;
     [ok, bad_tac, unknown_key, malformed, withheld].map(|count| count.to_string())
 }
 
 fn table_row(name: &str, cells: &[String; 5]) -> String {
-    cells
-        .iter()
-        .fold(pad(name, 10, false), |row, cell| row + &pad(cell, 13, true))
-        .trim_end()
-        .to_owned()
+    cells.iter().fold(pad(name, 10, false), |row, cell| row + &pad(cell, 13, true)).trim_end().to_owned()
 }
 
 /// Pads to columns on a terminal, where a Chinese character takes two.
 fn pad(text: &str, width: usize, right: bool) -> String {
     let columns: usize = text.chars().map(|one| if one > '\u{2e7f}' { 2 } else { 1 }).sum();
     let space = " ".repeat(width.saturating_sub(columns));
-    if right {
-        space + text
-    } else {
-        text.to_owned() + &space
-    }
+    if right { space + text } else { text.to_owned() + &space }
 }
 
 /// What to say loudly about withheld verdicts.

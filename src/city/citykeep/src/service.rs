@@ -19,28 +19,13 @@ pub(crate) fn status(arguments: &ServiceArguments) -> Result<Report, Failure> {
     };
     let lines = vec![
         format!("状态 state     {}", status.state),
-        format!(
-            "实例 instance  {} ({rehearsal})",
-            status.instance.clone().unwrap_or_else(unknown)
-        ),
-        format!(
-            "日志 log       {}, {size} entries",
-            status.origin.clone().unwrap_or_else(unknown)
-        ),
-        format!(
-            "见证 witness   {}",
-            status.witness.clone().unwrap_or_else(unknown)
-        ),
+        format!("实例 instance  {} ({rehearsal})", status.instance.clone().unwrap_or_else(unknown)),
+        format!("日志 log       {}, {size} entries", status.origin.clone().unwrap_or_else(unknown)),
+        format!("见证 witness   {}", status.witness.clone().unwrap_or_else(unknown)),
         format!("启动 boot      {}", status.boot),
-        format!(
-            "内存 memory    {}, 算法 backend {}",
-            status.memory, status.backend
-        ),
+        format!("内存 memory    {}, 算法 backend {}", status.memory, status.backend),
     ];
-    Ok(Report {
-        lines,
-        json: json!({"ok": true, "status": status}),
-    })
+    Ok(Report { lines, json: json!({"ok": true, "status": status}) })
 }
 
 pub(crate) fn keys(arguments: &ServiceArguments) -> Result<Report, Failure> {
@@ -59,8 +44,5 @@ pub(crate) fn keys(arguments: &ServiceArguments) -> Result<Report, Failure> {
             key.usage.join(", ")
         ));
     }
-    Ok(Report {
-        lines,
-        json: json!({"ok": true, "keys": keys}),
-    })
+    Ok(Report { lines, json: json!({"ok": true, "keys": keys}) })
 }

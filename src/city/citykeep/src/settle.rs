@@ -40,17 +40,9 @@ pub(crate) fn verify(arguments: &ClearVerify) -> Result<Report, Failure> {
 
 fn claim(arguments: &ClearVerify) -> Result<(Output, Output), Failure> {
     let service = &arguments.service;
-    let inputs: [&Path; 5] = [
-        &arguments.day,
-        &service.ca,
-        &service.cert,
-        &service.key,
-        &arguments.vkey,
-    ];
+    let inputs: [&Path; 5] = [&arguments.day, &service.ca, &service.cert, &service.key, &arguments.vkey];
     if same_place(&arguments.verdicts, &arguments.receipt) {
-        return Err(Failure::untried(
-            "--verdicts and --receipt name the same file; give each its own",
-        ));
+        return Err(Failure::untried("--verdicts and --receipt name the same file; give each its own"));
     }
     let verdicts =
         Output::claim(&arguments.verdicts, &inputs).map_err(|error| Failure::untried(error.to_string()))?;
@@ -61,10 +53,7 @@ fn claim(arguments: &ClearVerify) -> Result<(Output, Output), Failure> {
 
 fn same_place(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
-        let dir = path
-            .parent()
-            .filter(|dir| !dir.as_os_str().is_empty())
-            .unwrap_or_else(|| Path::new("."));
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         (dir.canonicalize().ok(), path.file_name().map(ToOwned::to_owned))
     };
     place(one) == place(other)
@@ -87,20 +76,13 @@ fn report(arguments: &ClearVerify, result: &DayResult) -> Report {
     let receipt = &result.receipt;
     let (seconds, rate) = (result.elapsed.as_secs_f64(), result.rate());
     let index = receipt.indices.last().copied().unwrap_or_default();
-    let mut lines = vec![format!(
-        "清分核验完成 verified: {} lines, the receipt is good",
-        receipt.records
-    )];
+    let mut lines = vec![format!("清分核验完成 verified: {} lines, the receipt is good", receipt.records)];
     lines.extend(counts(receipt));
     lines.extend(warnings(receipt));
     lines.push(format!("速率 rate      {rate:.0} TAC/s, {seconds:.3} s"));
     lines.push(format!("回执 receipt   {}", receipt.batch));
     lines.push(format!("日志 log       {} entry {index}", receipt.origin));
-    lines.push(format!(
-        "文件 files     {}, {}",
-        arguments.verdicts.display(),
-        arguments.receipt.display()
-    ));
+    lines.push(format!("文件 files     {}, {}", arguments.verdicts.display(), arguments.receipt.display()));
     Report {
         lines,
         json: json!({

@@ -56,10 +56,7 @@ pub struct Day {
 impl Day {
     /// Reads a file, to be checked with the key of `lineage`.
     pub fn read(path: &Path, lineage: &Lineage) -> Result<Self, DayError> {
-        let failed = |source| DayError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| DayError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         let lines = usize::try_from(size / (F1_LINE_LEN as u64 + 1)).unwrap_or_default();
@@ -80,22 +77,15 @@ impl Day {
         let mut line = Vec::with_capacity(F1_LINE_LEN + 1);
         loop {
             line.clear();
-            let read = Read::by_ref(&mut input)
-                .take(LINE_MAX)
-                .read_until(b'\n', &mut line);
-            let read = read.map_err(|source| DayError::Read {
-                path: PathBuf::new(),
-                source,
-            })?;
+            let read = Read::by_ref(&mut input).take(LINE_MAX).read_until(b'\n', &mut line);
+            let read = read.map_err(|source| DayError::Read { path: PathBuf::new(), source })?;
             if read == 0 {
                 return Ok(builder.finish());
             }
             match line.strip_suffix(b"\n") {
                 Some(body) => builder.add(body)?,
                 None if read as u64 == LINE_MAX => {
-                    return Err(DayError::Line {
-                        line: builder.lines + 1,
-                    });
+                    return Err(DayError::Line { line: builder.lines + 1 });
                 }
                 // The last line counts without its LF too.
                 None => builder.add(&line)?,
@@ -153,10 +143,7 @@ impl Builder {
     fn add(&mut self, line: &[u8]) -> Result<(), DayError> {
         self.lines += 1;
         let record = if let Some(read) = F1Line::parse(line) {
-            let row = self.row(Group {
-                version: read.version,
-                issuer: read.issuer,
-            })?;
+            let row = self.row(Group { version: read.version, issuer: read.issuer })?;
             read.record(row).to_bytes(Profile::PurchaseTac)
         } else {
             self.malformed += 1;
@@ -177,10 +164,7 @@ impl Builder {
         } else {
             let next = self.header.groups.len();
             let full = DayError::Groups { line: self.lines };
-            let row = u16::try_from(next)
-                .ok()
-                .filter(|_| next < GROUPS_MAX)
-                .ok_or(full)?;
+            let row = u16::try_from(next).ok().filter(|_| next < GROUPS_MAX).ok_or(full)?;
             self.header.groups.push(group);
             self.rows.insert(group, row);
             row
@@ -190,11 +174,7 @@ impl Builder {
     }
 
     fn finish(self) -> Day {
-        Day {
-            header: self.header,
-            records: self.records.into(),
-            malformed: self.malformed,
-        }
+        Day { header: self.header, records: self.records.into(), malformed: self.malformed }
     }
 }
 
@@ -216,9 +196,8 @@ mod tests {
     }
 
     fn record(day: &Day, line: usize) -> Option<Record> {
-        let bytes: [u8; RECORD_LEN] = day.records()[line * RECORD_LEN..(line + 1) * RECORD_LEN]
-            .try_into()
-            .unwrap();
+        let bytes: [u8; RECORD_LEN] =
+            day.records()[line * RECORD_LEN..(line + 1) * RECORD_LEN].try_into().unwrap();
         Record::parse(&bytes, Profile::PurchaseTac)
     }
 
@@ -236,11 +215,7 @@ mod tests {
         for (at, line) in f1_lines(FIXTURE).enumerate() {
             let found = record(&day, at);
             let expected = F1Line::parse(line);
-            assert_eq!(
-                found.map(|record| record.tac),
-                expected.map(|line| line.tac),
-                "line {at}"
-            );
+            assert_eq!(found.map(|record| record.tac), expected.map(|line| line.tac), "line {at}");
             if let (Some(found), Some(expected)) = (found, expected) {
                 let group = day.header().groups[usize::from(found.group)];
                 assert_eq!((group.version, group.issuer), (expected.version, expected.issuer));
@@ -255,10 +230,7 @@ mod tests {
         std::fs::write(&path, FIXTURE).unwrap();
         assert_eq!(Day::read(&path, &lineage()).unwrap(), day(FIXTURE));
         let missing = Day::read(&dir.path().join("none"), &lineage()).unwrap_err();
-        assert!(
-            missing.to_string().contains("none: cannot read the day file"),
-            "{missing}"
-        );
+        assert!(missing.to_string().contains("none: cannot read the day file"), "{missing}");
     }
 
     #[test]
@@ -284,21 +256,14 @@ mod tests {
         assert_eq!((record(&day, 0), record(&day, 2)), (None, None));
         assert!(record(&day, 1).is_some());
         let records = day.records();
-        assert_ne!(
-            records[..RECORD_LEN],
-            records[2 * RECORD_LEN..],
-            "each carries its own line's digest"
-        );
+        assert_ne!(records[..RECORD_LEN], records[2 * RECORD_LEN..], "each carries its own line's digest");
     }
 
     #[test]
     fn a_line_without_end_is_refused() {
         let long = vec![b'0'; usize::try_from(LINE_MAX).unwrap() + 1];
         let bytes = [b"\n", &long[..]].concat();
-        assert!(matches!(
-            Day::from_bytes(&bytes, &lineage()),
-            Err(DayError::Line { line: 2 })
-        ));
+        assert!(matches!(Day::from_bytes(&bytes, &lineage()), Err(DayError::Line { line: 2 })));
     }
 
     #[test]

@@ -18,12 +18,7 @@ pub struct OutputError {
 
 impl OutputError {
     fn new(path: &Path, why: &dyn ToString, next: &'static str) -> Self {
-        Self {
-            path: path.to_owned(),
-            doing: "write here",
-            why: why.to_string(),
-            next,
-        }
+        Self { path: path.to_owned(), doing: "write here", why: why.to_string(), next }
     }
 }
 
@@ -55,25 +50,14 @@ impl Output {
             }
             // Not a link or a device either: renaming over it would replace what it stands for.
             if !found.is_file() {
-                return Err(OutputError::new(
-                    path,
-                    &"it is no plain file",
-                    "name a new or a plain file",
-                ));
+                return Err(OutputError::new(path, &"it is no plain file", "name a new or a plain file"));
             }
             std::fs::remove_file(path).map_err(|error| OutputError::new(path, &error, CHECK))?;
         }
         if !dir.is_dir() {
-            return Err(OutputError::new(
-                path,
-                &"its folder does not exist",
-                "make the folder first",
-            ));
+            return Err(OutputError::new(path, &"its folder does not exist", "make the folder first"));
         }
-        Ok(Self {
-            path: path.to_owned(),
-            dir,
-        })
+        Ok(Self { path: path.to_owned(), dir })
     }
 
     /// Writes the file beside its place, makes it durable, and renames it.
@@ -166,20 +150,14 @@ mod tests {
         let path = dir.path().join("out.csv");
         std::fs::write(&path, "old").unwrap();
         let output = Output::claim(&path, &[]).unwrap();
-        assert!(
-            !path.exists(),
-            "what an earlier run left is gone before the new one starts"
-        );
+        assert!(!path.exists(), "what an earlier run left is gone before the new one starts");
         let failed = output.write(|file| {
             file.write_all(b"half")?;
             Err(std::io::Error::other("disk full"))
         });
         assert!(failed.unwrap_err().to_string().contains("disk full"));
         assert_eq!(names(dir.path()), Vec::<String>::new());
-        let unsure = output.put(
-            |file| file.write_all(b"whole"),
-            |_| Err(std::io::Error::other("no sync")),
-        );
+        let unsure = output.put(|file| file.write_all(b"whole"), |_| Err(std::io::Error::other("no sync")));
         assert!(unsure.unwrap_err().to_string().contains("no sync"));
         assert_eq!(names(dir.path()), Vec::<String>::new());
         output.write(|file| file.write_all(b"whole")).unwrap();

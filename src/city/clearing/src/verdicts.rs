@@ -39,21 +39,14 @@ pub fn read_verdicts(text: &str) -> Result<Vec<Verdict>, VerdictsError> {
     (1_u64..)
         .zip(rows)
         .map(|(line, row)| {
-            let verdict = row
-                .split_once(',')
-                .filter(|(number, _)| number.parse() == Ok(line));
-            verdict
-                .and_then(|(_, name)| by_name(name))
-                .ok_or(VerdictsError::Row(line))
+            let verdict = row.split_once(',').filter(|(number, _)| number.parse() == Ok(line));
+            verdict.and_then(|(_, name)| by_name(name)).ok_or(VerdictsError::Row(line))
         })
         .collect()
 }
 
 fn by_name(name: &str) -> Option<Verdict> {
-    Verdict::ALL
-        .iter()
-        .copied()
-        .find(|verdict| verdict.to_string() == name)
+    Verdict::ALL.iter().copied().find(|verdict| verdict.to_string() == name)
 }
 
 #[cfg(test)]
@@ -67,10 +60,7 @@ mod tests {
         let output = Output::claim(&path, &[]).unwrap();
         write_verdicts(&output, Verdict::ALL.iter().copied()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text,
-            "line,verdict\n1,ok\n2,bad_tac\n3,unknown_key\n4,malformed\n5,withheld\n"
-        );
+        assert_eq!(text, "line,verdict\n1,ok\n2,bad_tac\n3,unknown_key\n4,malformed\n5,withheld\n");
         assert_eq!(read_verdicts(&text).unwrap(), Verdict::ALL);
         write_verdicts(&output, std::iter::empty()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line,verdict\n");

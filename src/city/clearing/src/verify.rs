@@ -29,9 +29,7 @@ impl Progress {
     pub fn remaining(&self) -> Option<Duration> {
         let left = self.total.saturating_sub(self.done);
         let rate = self.rate();
-        (rate > 0.0)
-            .then(|| Duration::try_from_secs_f64(to_f64(left) / rate).ok())
-            .flatten()
+        (rate > 0.0).then(|| Duration::try_from_secs_f64(to_f64(left) / rate).ok()).flatten()
     }
 }
 
@@ -62,35 +60,18 @@ pub async fn verify_day(
 ) -> Result<DayResult, Error> {
     let (start, total) = (Instant::now(), day.lines());
     let heard = |done| {
-        progress(Progress {
-            done,
-            total,
-            elapsed: start.elapsed(),
-        });
+        progress(Progress { done, total, elapsed: start.elapsed() });
     };
-    let verified = client
-        .settlement_verify(day.header(), total, day.records(), heard)
-        .await?;
-    Ok(DayResult {
-        verdicts: verified.verdicts,
-        receipt: verified.receipt,
-        elapsed: start.elapsed(),
-    })
+    let verified = client.settlement_verify(day.header(), total, day.records(), heard).await?;
+    Ok(DayResult { verdicts: verified.verdicts, receipt: verified.receipt, elapsed: start.elapsed() })
 }
 
 fn rate(lines: u64, elapsed: Duration) -> f64 {
     let seconds = elapsed.as_secs_f64();
-    if seconds > 0.0 {
-        to_f64(lines) / seconds
-    } else {
-        0.0
-    }
+    if seconds > 0.0 { to_f64(lines) / seconds } else { 0.0 }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a rate for people: 2^53 lines are beyond any day"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a rate for people: 2^53 lines are beyond any day")]
 fn to_f64(lines: u64) -> f64 {
     lines as f64
 }
@@ -101,11 +82,7 @@ mod tests {
 
     #[test]
     fn rates_and_remaining_time() {
-        let progress = |done, seconds| Progress {
-            done,
-            total: 1000,
-            elapsed: Duration::from_secs(seconds),
-        };
+        let progress = |done, seconds| Progress { done, total: 1000, elapsed: Duration::from_secs(seconds) };
         assert_eq!(progress(0, 0).remaining(), None);
         assert_eq!(progress(0, 3).remaining(), None);
         assert_eq!(progress(250, 1).remaining(), Some(Duration::from_secs(3)));

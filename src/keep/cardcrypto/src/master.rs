@@ -45,12 +45,7 @@ impl MasterKey {
             .with(|bytes| <&[u8; 16]>::try_from(bytes).map(|key| is_set(key).then(|| kcv(algorithm, key))))
             .map_err(|_| MasterKeyError::Length)?
             .ok_or(MasterKeyError::Zeros)?;
-        Ok(Self {
-            secret,
-            algorithm,
-            levels,
-            kcv,
-        })
+        Ok(Self { secret, algorithm, levels, kcv })
     }
 
     /// Checks the TACs of many cards of one issuer: derives each item's card key level by level and compares the TAC
@@ -72,16 +67,9 @@ impl MasterKey {
         checks.fill(TacCheck::Mismatch);
         self.secret.with(|bytes| {
             // The arena's panic wipe reaches live keys, and under a zero key anyone can compute TACs.
-            let top = <&[u8; 16]>::try_from(bytes)
-                .ok()
-                .filter(|key| is_set(key))
-                .ok_or(TacError::Wiped)?;
-            Chain {
-                algorithm: self.algorithm,
-                top,
-                levels: &self.levels,
-            }
-            .verify(profile, *issuer, items, checks)
+            let top = <&[u8; 16]>::try_from(bytes).ok().filter(|key| is_set(key)).ok_or(TacError::Wiped)?;
+            Chain { algorithm: self.algorithm, top, levels: &self.levels }
+                .verify(profile, *issuer, items, checks)
         })
     }
 

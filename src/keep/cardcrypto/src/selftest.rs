@@ -48,34 +48,14 @@ fn purse(algorithm: Algorithm, answers: &PurseAnswers) -> Result<(), SelfTestErr
     expect(kcv(algorithm, &KEY) == answers.kcv, algorithm, "key check value")?;
     let card_key = diversify(algorithm, &MASTER, &ISSUER)
         .and_then(|issuer_key| diversify(algorithm, &issuer_key, &CARD))
-        .map_err(|_| SelfTestError {
-            algorithm,
-            check: "derivation factor",
-        })?;
+        .map_err(|_| SelfTestError { algorithm, check: "derivation factor" })?;
     expect(*card_key == answers.card_key, algorithm, "derivation")?;
     for (profile, data, tac, check) in [
-        (
-            Profile::PurchaseTac,
-            PURCHASE,
-            answers.purchase_tac,
-            "purchase TAC",
-        ),
+        (Profile::PurchaseTac, PURCHASE, answers.purchase_tac, "purchase TAC"),
         (Profile::LoadTac, LOAD, answers.load_tac, "load TAC"),
     ] {
-        expect(
-            card_tac(algorithm, &card_key, profile, &data) == tac,
-            algorithm,
-            check,
-        )?;
-        bulk(
-            algorithm,
-            profile,
-            TacItem {
-                card: CARD,
-                data,
-                tac,
-            },
-        )?;
+        expect(card_tac(algorithm, &card_key, profile, &data) == tac, algorithm, check)?;
+        bulk(algorithm, profile, TacItem { card: CARD, data, tac })?;
     }
     Ok(())
 }
@@ -90,22 +70,14 @@ fn bulk(algorithm: Algorithm, profile: Profile, item: TacItem) -> Result<(), Sel
         *outcome = TacCheck::Mismatch;
     }
     let mut checks = vec![TacCheck::RefusedFactor; items.len()];
-    Chain {
-        algorithm,
-        top: &MASTER,
-        levels: &levels,
-    }
-    .verify(profile, ISSUER, &items, &mut checks)
-    .map_err(|_| SelfTestError { algorithm, check })?;
+    Chain { algorithm, top: &MASTER, levels: &levels }
+        .verify(profile, ISSUER, &items, &mut checks)
+        .map_err(|_| SelfTestError { algorithm, check })?;
     expect(checks == expected, algorithm, check)
 }
 
 fn expect(as_known: bool, algorithm: Algorithm, check: &'static str) -> Result<(), SelfTestError> {
-    if as_known {
-        Ok(())
-    } else {
-        Err(SelfTestError { algorithm, check })
-    }
+    if as_known { Ok(()) } else { Err(SelfTestError { algorithm, check }) }
 }
 
 /// A known answer came out wrong. Names no value: the log may carry it.

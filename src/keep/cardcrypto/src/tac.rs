@@ -31,10 +31,7 @@ pub struct TacItem {
 
 /// What became of one [`TacItem`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "a verdict that nobody handles must not compile"
-)]
+#[expect(clippy::exhaustive_enums, reason = "a verdict that nobody handles must not compile")]
 pub enum TacCheck {
     /// The TAC is the card's.
     Match,
@@ -94,12 +91,8 @@ impl Chain<'_> {
             rest = below;
         }
 
-        let plan = Plan {
-            rule: rule(self.algorithm),
-            top: &key,
-            steps: rest,
-            message_len: profile.data_len(),
-        };
+        let plan =
+            Plan { rule: rule(self.algorithm), top: &key, steps: rest, message_len: profile.data_len() };
         for (items, checks) in items.chunks(GROUP).zip(checks.chunks_mut(GROUP)) {
             verify_group(&plan, per_card, items, checks)?;
         }

@@ -31,8 +31,7 @@ mod tests {
         items: &[TacItem],
     ) -> Result<Vec<TacCheck>, TacError> {
         let mut checks = vec![TacCheck::Match; items.len()];
-        key.verify_tacs(profile, &issuer, items, &mut checks)
-            .map(|()| checks)
+        key.verify_tacs(profile, &issuer, items, &mut checks).map(|()| checks)
     }
 
     fn sm4(key: &[u8; 16], block: [u8; 16]) -> [u8; 16] {
@@ -57,9 +56,7 @@ mod tests {
     fn cbc<const N: usize>(encrypt: impl Fn([u8; N]) -> [u8; N], message: &[u8]) -> [u8; N] {
         let mut padded = [message, &[0x80]].concat();
         padded.resize(padded.len().next_multiple_of(N), 0);
-        padded.chunks(N).fold([0; N], |state, block| {
-            encrypt(core::array::from_fn(|i| state[i] ^ block[i]))
-        })
+        padded.chunks(N).fold([0; N], |state, block| encrypt(core::array::from_fn(|i| state[i] ^ block[i])))
     }
 
     /// The card's TAC from card-crypto A.1 to A.3 and D.1.
@@ -217,21 +214,13 @@ mod tests {
             items[at].tac[3] ^= 1;
             let mut expected = vec![TacCheck::Match; 1024];
             expected[at] = TacCheck::Mismatch;
-            assert_eq!(
-                checked(&key, Profile::LoadTac, issuer, &items).unwrap(),
-                expected,
-                "{at}"
-            );
+            assert_eq!(checked(&key, Profile::LoadTac, issuer, &items).unwrap(), expected, "{at}");
         }
     }
 
     #[test]
     fn a_refused_issuer_refuses_the_call_only_where_it_is_a_factor() {
-        let item = TacItem {
-            card: [1; 8],
-            data: [0; 24],
-            tac: [0; 4],
-        };
+        let item = TacItem { card: [1; 8], data: [0; 24], tac: [0; 4] };
         for algorithm in Algorithm::ALL {
             for (byte, why) in [(0x00, FactorError::AllZeros), (0xff, FactorError::AllOnes)] {
                 let key = master(*algorithm, [3; 16], &[ASN, ISSUER]);
@@ -254,11 +243,7 @@ mod tests {
     #[test]
     fn items_and_outcomes_must_agree() {
         let key = master(Algorithm::Sm4, [3; 16], &[ASN]);
-        let item = TacItem {
-            card: [1; 8],
-            data: [0; 24],
-            tac: [0; 4],
-        };
+        let item = TacItem { card: [1; 8], data: [0; 24], tac: [0; 4] };
         for places in [0, 1, 3] {
             let mut checks = vec![TacCheck::Match; places];
             assert_eq!(

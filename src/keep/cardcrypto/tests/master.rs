@@ -58,14 +58,8 @@ mod tests {
             let levels = [card.clone(), FactorSource::Literal([byte; 8])];
             assert_eq!(made(&KEY, &levels), Some(MasterKeyError::Literal(why)));
         }
-        assert_eq!(
-            made(&KEY[..15], std::slice::from_ref(&card)),
-            Some(MasterKeyError::Length)
-        );
-        assert_eq!(
-            made(&[1; 17], std::slice::from_ref(&card)),
-            Some(MasterKeyError::Length)
-        );
+        assert_eq!(made(&KEY[..15], std::slice::from_ref(&card)), Some(MasterKeyError::Length));
+        assert_eq!(made(&[1; 17], std::slice::from_ref(&card)), Some(MasterKeyError::Length));
         assert_eq!(made(&[0; 16], &[card]), Some(MasterKeyError::Zeros));
     }
 
@@ -80,15 +74,8 @@ mod tests {
         let forged = cardcrypto::diversify(Algorithm::Sm4, &[0; 16], &card).unwrap();
         let tac = cardcrypto::card_tac(Algorithm::Sm4, &forged, Profile::LoadTac, &[6; 24]);
         let mut checks = [TacCheck::Match];
-        let item = TacItem {
-            card,
-            data: [6; 24],
-            tac,
-        };
-        assert_eq!(
-            key.verify_tacs(Profile::LoadTac, &[7; 8], &[item], &mut checks),
-            Err(TacError::Wiped)
-        );
+        let item = TacItem { card, data: [6; 24], tac };
+        assert_eq!(key.verify_tacs(Profile::LoadTac, &[7; 8], &[item], &mut checks), Err(TacError::Wiped));
         assert_eq!(checks, [TacCheck::Mismatch]);
     }
 
@@ -107,10 +94,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(
-            (key.algorithm(), key.levels()),
-            (Algorithm::Tdes, levels.as_slice())
-        );
+        assert_eq!((key.algorithm(), key.levels()), (Algorithm::Tdes, levels.as_slice()));
     }
 
     #[test]

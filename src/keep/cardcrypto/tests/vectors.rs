@@ -16,10 +16,8 @@ mod tests {
 
     impl Vector {
         fn named(name: &str) -> Self {
-            let path = concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../tests/vectors/card-crypto-vectors.json"
-            );
+            let path =
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/vectors/card-crypto-vectors.json");
             let all: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
             Self(all.into_iter().find(|vector| vector["name"] == name).expect(name))
         }
@@ -35,10 +33,7 @@ mod tests {
         /// The TAC data in the 24-byte field of a record, and whose data it is.
         fn tac_data(&self) -> (Profile, [u8; 24]) {
             let bytes = self.bytes("expected", "tac_data");
-            let profile = Profile::ALL
-                .iter()
-                .find(|profile| profile.data_len() == bytes.len())
-                .unwrap();
+            let profile = Profile::ALL.iter().find(|profile| profile.data_len() == bytes.len()).unwrap();
             let mut data = [0; 24];
             data[..bytes.len()].copy_from_slice(&bytes);
             (*profile, data)
@@ -68,10 +63,7 @@ mod tests {
             let vector = Vector::named(&format!("kcv-{name}"));
             let key = vector.input("key");
             assert_eq!(cardcrypto::kcv(algorithm, &key), vector.expected("kcv"), "{name}");
-            assert_eq!(
-                master(algorithm, key, &[FactorSource::ASN_RIGHT8]).kcv(),
-                vector.expected("kcv")
-            );
+            assert_eq!(master(algorithm, key, &[FactorSource::ASN_RIGHT8]).kcv(), vector.expected("kcv"));
         }
         // Parity bits do not change a 3DES key's.
         let key: [u8; 16] = Vector::named("kcv-3des").input("key");
@@ -103,11 +95,8 @@ mod tests {
     #[test]
     fn factor_order_matters() {
         let turned = Vector::named("div-sm4-vs-order-negative");
-        let first = cardcrypto::diversify(
-            Algorithm::Sm4,
-            &turned.input("master"),
-            &turned.input("X_level1_issuer"),
-        );
+        let first =
+            cardcrypto::diversify(Algorithm::Sm4, &turned.input("master"), &turned.input("X_level1_issuer"));
         let second =
             cardcrypto::diversify(Algorithm::Sm4, &first.unwrap(), &turned.input("X_level2_card")).unwrap();
         assert_eq!(*second, turned.expected("level2"));
@@ -120,18 +109,11 @@ mod tests {
         for (refused, why) in [(0x00, FactorError::AllZeros), (0xff, FactorError::AllOnes)] {
             assert_eq!(cardcrypto::check_factor(&[refused; 8]), Err(why));
             for (algorithm, _) in ALGORITHMS {
-                assert_eq!(
-                    cardcrypto::diversify(algorithm, &[1; 16], &[refused; 8]).err(),
-                    Some(why)
-                );
+                assert_eq!(cardcrypto::diversify(algorithm, &[1; 16], &[refused; 8]).err(), Some(why));
             }
             for bit in 0..64 {
                 let near = u64::from_be_bytes([refused; 8]) ^ (1 << bit);
-                assert_eq!(
-                    cardcrypto::check_factor(&near.to_be_bytes()),
-                    Ok(()),
-                    "{near:016x}"
-                );
+                assert_eq!(cardcrypto::check_factor(&near.to_be_bytes()), Ok(()), "{near:016x}");
             }
         }
         // Why: half of such a 3DES child is the zero block, whose first bytes the check value publishes.
@@ -147,11 +129,8 @@ mod tests {
         let with_withdrawal = ["ep-purchase", "capp", "ed-purchase", "ed-withdraw"];
         for (algorithm, name) in ALGORITHMS {
             // The withdrawal has no SM4 twin in the file.
-            let kinds = if algorithm == Algorithm::Tdes {
-                &with_withdrawal[..]
-            } else {
-                &with_withdrawal[..3]
-            };
+            let kinds =
+                if algorithm == Algorithm::Tdes { &with_withdrawal[..] } else { &with_withdrawal[..3] };
             for kind in kinds {
                 let vector = Vector::named(&format!("epurse-{name}-{kind}"));
                 let (top, issuer, card) =
@@ -164,17 +143,11 @@ mod tests {
                 let (profile, data) = vector.tac_data();
                 assert_eq!(profile, Profile::PurchaseTac);
                 let tac = vector.expected("tac");
-                assert_eq!(
-                    cardcrypto::card_tac(algorithm, &card_key, profile, &data),
-                    tac,
-                    "{name} {kind}"
-                );
+                assert_eq!(cardcrypto::card_tac(algorithm, &card_key, profile, &data), tac, "{name} {kind}");
 
                 let mut checks = [TacCheck::Mismatch];
                 let item = TacItem { card, data, tac };
-                master(algorithm, top, &levels)
-                    .verify_tacs(profile, &issuer, &[item], &mut checks)
-                    .unwrap();
+                master(algorithm, top, &levels).verify_tacs(profile, &issuer, &[item], &mut checks).unwrap();
                 assert_eq!(checks, [TacCheck::Match], "{name} {kind}");
             }
         }
@@ -202,10 +175,7 @@ mod tests {
         let mut same_fold = [0; 16];
         same_fold[..8].copy_from_slice(&folded);
         let (profile, data) = vector.tac_data();
-        assert_eq!(
-            cardcrypto::card_tac(Algorithm::Tdes, &same_fold, profile, &data),
-            vector.expected("tac")
-        );
+        assert_eq!(cardcrypto::card_tac(Algorithm::Tdes, &same_fold, profile, &data), vector.expected("tac"));
 
         let vector = Vector::named("epurse-sm4-ep-purchase");
         let (profile, data) = vector.tac_data();
@@ -218,26 +188,18 @@ mod tests {
     /// The F1 line carries the TAC of `epurse-3des-capp`.
     #[test]
     fn clearing_line() {
-        let (line, card) = (
-            Vector::named("clearing-line-ascii"),
-            Vector::named("epurse-3des-capp"),
-        );
+        let (line, card) = (Vector::named("clearing-line-ascii"), Vector::named("epurse-3des-capp"));
         let text = line.0["inputs"]["record"].as_str().unwrap();
         assert!(text.contains(line.0["expected"]["tac"].as_str().unwrap()));
         let (profile, data) = line.tac_data();
-        let item = TacItem {
-            card: card.input("X2"),
-            data,
-            tac: line.expected("tac"),
-        };
+        let item = TacItem { card: card.input("X2"), data, tac: line.expected("tac") };
         let key = master(
             Algorithm::Tdes,
             card.input("master_dtk"),
             &[FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8],
         );
         let mut checks = [TacCheck::Mismatch];
-        key.verify_tacs(profile, &card.input("X1"), &[item], &mut checks)
-            .unwrap();
+        key.verify_tacs(profile, &card.input("X1"), &[item], &mut checks).unwrap();
         assert_eq!(checks, [TacCheck::Match]);
     }
 

@@ -47,32 +47,17 @@ struct Call {
 
 impl Call {
     fn get(path: String, accept: &'static str) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            content: "",
-            accept,
-            body: Bytes::new(),
-        }
+        Self { method: Method::GET, path, content: "", accept, body: Bytes::new() }
     }
 
     fn post(path: &str, content: &'static str, body: Vec<u8>) -> Self {
-        Self {
-            method: Method::POST,
-            path: path.to_owned(),
-            content,
-            accept: JSON_TYPE,
-            body: body.into(),
-        }
+        Self { method: Method::POST, path: path.to_owned(), content, accept: JSON_TYPE, body: body.into() }
     }
 }
 
 impl Client {
     pub(crate) fn new(link: Link, pinned: Option<Pinned>) -> Self {
-        Self {
-            link: Arc::new(link),
-            pinned: pinned.map(Arc::new),
-        }
+        Self { link: Arc::new(link), pinned: pinned.map(Arc::new) }
     }
 
     /// What the caller pinned; batches and receipts are worth nothing without it.
@@ -103,11 +88,7 @@ impl Client {
         if answer.results.len() == request.items.len() {
             Ok(answer)
         } else {
-            Err(Error::Answer(format!(
-                "{} results for {} items",
-                answer.results.len(),
-                request.items.len()
-            )))
+            Err(Error::Answer(format!("{} results for {} items", answer.results.len(), request.items.len())))
         }
     }
 
@@ -126,15 +107,10 @@ impl Client {
 
     /// `GET /v1/log/checkpoint`: the signed note, checked if a log key is pinned.
     pub async fn log_checkpoint(&self) -> Result<String, Error> {
-        let note = self
-            .text(Call::get("/v1/log/checkpoint".to_owned(), TEXT_TYPE))
-            .await?;
+        let note = self.text(Call::get("/v1/log/checkpoint".to_owned(), TEXT_TYPE)).await?;
         if let Some(pinned) = &self.pinned {
             open_checkpoint(&note, &pinned.log).map_err(|error| {
-                Error::Answer(format!(
-                    "the checkpoint is not one of the pinned log: {}",
-                    chain(&error)
-                ))
+                Error::Answer(format!("the checkpoint is not one of the pinned log: {}", chain(&error)))
             })?;
         }
         Ok(note)
@@ -142,25 +118,19 @@ impl Client {
 
     /// `GET /v1/log/proof`: the proof of one entry; [`TlogProof::verify`] it against the entry's bytes.
     pub async fn log_proof(&self, index: u64) -> Result<TlogProof, Error> {
-        let text = self
-            .text(Call::get(format!("/v1/log/proof?index={index}"), TEXT_TYPE))
-            .await?;
+        let text = self.text(Call::get(format!("/v1/log/proof?index={index}"), TEXT_TYPE)).await?;
         let proof = TlogProof::parse(&text)
             .map_err(|error| Error::Answer(format!("the answer is no proof: {}", chain(&error))))?;
         if proof.index == index {
             Ok(proof)
         } else {
-            Err(Error::Answer(format!(
-                "asked for the proof of {index}, got that of {}",
-                proof.index
-            )))
+            Err(Error::Answer(format!("asked for the proof of {index}, got that of {}", proof.index)))
         }
     }
 
     /// `POST /v1/commands`: a signed quorum command, canonical CBOR.
     pub async fn commands(&self, command: &[u8]) -> Result<CommandBody, Error> {
-        self.json(Call::post("/v1/commands", COMMAND_TYPE, command.to_vec()))
-            .await
+        self.json(Call::post("/v1/commands", COMMAND_TYPE, command.to_vec())).await
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
@@ -178,16 +148,14 @@ impl Client {
 
     async fn call(&self, call: Call) -> Result<Vec<u8>, Error> {
         let limit = self.link.timeouts.answer;
-        timeout(limit, self.call_in_time(&call))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::Connection(format!(
-                    "no answer to {} {} within {} s; try again",
-                    call.method,
-                    call.path,
-                    limit.as_secs_f32()
-                )))
-            })
+        timeout(limit, self.call_in_time(&call)).await.unwrap_or_else(|_| {
+            Err(Error::Connection(format!(
+                "no answer to {} {} within {} s; try again",
+                call.method,
+                call.path,
+                limit.as_secs_f32()
+            )))
+        })
     }
 
     async fn call_in_time(&self, call: &Call) -> Result<Vec<u8>, Error> {
@@ -289,10 +257,7 @@ pub(crate) fn broken(reason: &str, what: &str) -> Error {
 }
 
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
@@ -301,9 +266,6 @@ fn expect_type(headers: &HeaderMap, call: &Call) -> Result<(), Error> {
     if found.eq_ignore_ascii_case(call.accept) {
         Ok(())
     } else {
-        Err(Error::Answer(format!(
-            "{} answered {found:?} instead of {}",
-            call.path, call.accept
-        )))
+        Err(Error::Answer(format!("{} answered {found:?} instead of {}", call.path, call.accept)))
     }
 }

@@ -102,10 +102,7 @@ impl ClientBuilder {
         let endpoint = endpoint(&self.url)?;
         let tls = tls(&self.ca, &self.certificate, &self.key)?;
         let link = Link::new(endpoint, tls, self.timeouts);
-        let pinned = self.log_key.map(|log| Pinned {
-            log,
-            instance: self.instance,
-        });
+        let pinned = self.log_key.map(|log| Pinned { log, instance: self.instance });
         Ok(Client::new(link, pinned))
     }
 }
@@ -179,10 +176,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let what = "the private key";
     let file = open(path, what)?;
     // Asked of the open file, so that the file that is judged is the file that is read.
-    let mode = file
-        .metadata()
-        .map_err(|error| cannot_read(path, what, &error))?
-        .mode();
+    let mode = file.metadata().map_err(|error| cannot_read(path, what, &error))?.mode();
     if mode & 0o077 != 0 {
         return Err(Error::Config(format!(
             "{}: others than the owner may use this private key (mode {:03o}); run chmod 600 on it, and replace the key \
@@ -206,10 +200,7 @@ fn open(path: &Path, what: &str) -> Result<File, Error> {
 
 fn read(mut file: File, path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Filled without growing, so that no copy of a key is left behind in freed memory.
-    let size = file
-        .metadata()
-        .map_err(|error| cannot_read(path, what, &error))?
-        .len();
+    let size = file.metadata().map_err(|error| cannot_read(path, what, &error))?.len();
     if size > PEM_MAX {
         return Err(Error::Config(format!("{}: too large for {what}", path.display())));
     }
@@ -273,12 +264,7 @@ mod tests {
     #[test]
     fn good_files_and_urls() {
         let files = Files::new();
-        for url in [
-            URL,
-            "https://localhost",
-            "https://127.0.0.1:1/",
-            "https://[::1]:8443",
-        ] {
+        for url in [URL, "https://localhost", "https://127.0.0.1:1/", "https://[::1]:8443"] {
             assert!(files.build(url).is_ok(), "{url}");
         }
     }
@@ -306,10 +292,7 @@ mod tests {
         for mode in [0o644, 0o640, 0o604, 0o620] {
             files.write("c.key", &key, mode);
             let text = files.refusal(URL);
-            assert!(
-                text.contains("chmod 600") && text.contains(&format!("{mode:03o}")),
-                "{text}"
-            );
+            assert!(text.contains("chmod 600") && text.contains(&format!("{mode:03o}")), "{text}");
         }
         files.write("c.key", &key, 0o400);
         assert!(files.build(URL).is_ok());
@@ -320,11 +303,7 @@ mod tests {
         let files = Files::new();
         files.write("c.key", "", 0o600);
         assert!(files.refusal(URL).contains("no PEM private key"));
-        files.write(
-            "c.key",
-            &rcgen::KeyPair::generate().unwrap().serialize_pem(),
-            0o600,
-        );
+        files.write("c.key", &rcgen::KeyPair::generate().unwrap().serialize_pem(), 0o600);
         assert!(files.refusal(URL).contains("do not go together"));
         files.write("c.pem", "not a certificate", 0o644);
         assert!(files.refusal(URL).contains("no PEM certificate"));

@@ -68,20 +68,13 @@ pub(crate) struct Link {
 
 impl core::fmt::Debug for Link {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Link")
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
+        f.debug_struct("Link").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
 impl Link {
     pub(crate) fn new(endpoint: Endpoint, tls: Arc<ClientConfig>, timeouts: Timeouts) -> Self {
-        Self {
-            endpoint,
-            timeouts,
-            tls: TlsConnector::from(tls),
-            idle: Mutex::new(Vec::new()),
-        }
+        Self { endpoint, timeouts, tls: TlsConnector::from(tls), idle: Mutex::new(Vec::new()) }
     }
 
     /// A connection that answered before and is still open.
@@ -138,10 +131,7 @@ impl Link {
         let again = |error: std::io::Error| Attempt::Again(error.to_string());
         let tcp = TcpStream::connect(address).await.map_err(again)?;
         tcp.set_nodelay(true).map_err(again)?;
-        let tls = self
-            .tls
-            .connect(self.endpoint.server.clone(), Patient::new(tcp))
-            .await;
+        let tls = self.tls.connect(self.endpoint.server.clone(), Patient::new(tcp)).await;
         let stream = tls.map_err(|error| {
             // A certificate that does not verify will not verify in a second either.
             if error.kind() == std::io::ErrorKind::InvalidData {
@@ -150,14 +140,10 @@ impl Link {
                 Attempt::Again(format!("TLS: {error}"))
             }
         })?;
-        let (requests, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| Attempt::Again(chain(&error)))?;
+        let (requests, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| Attempt::Again(chain(&error)))?;
         let end = tokio::spawn(async move { connection.await.err().map(|error| chain(&error)) });
-        Ok(Sender {
-            requests,
-            end: End(end),
-        })
+        Ok(Sender { requests, end: End(end) })
     }
 }
 
@@ -171,10 +157,7 @@ pub(crate) enum Outgoing {
     /// All of it.
     Whole(Option<Bytes>),
     /// A batch on its way, of a length that is known before the first byte.
-    Stream {
-        chunks: mpsc::Receiver<Bytes>,
-        left: u64,
-    },
+    Stream { chunks: mpsc::Receiver<Bytes>, left: u64 },
 }
 
 impl Body for Outgoing {

@@ -105,10 +105,6 @@ mod tests {
         let mut answer = [0; 11];
         patient.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"no such key");
-        assert_eq!(
-            patient.read(&mut answer).await.ok().filter(|read| *read > 0),
-            None,
-            "then the end"
-        );
+        assert_eq!(patient.read(&mut answer).await.ok().filter(|read| *read > 0), None, "then the end");
     }
 }

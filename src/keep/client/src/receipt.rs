@@ -78,12 +78,7 @@ pub struct Recount<'a> {
 impl<'a> Recount<'a> {
     /// Before the first record.
     pub fn new(header: &'a BatchHeader) -> Self {
-        Self {
-            header,
-            tree: Tree::new(),
-            counts: Counts::default(),
-            versions: vec![Counts::default(); 256],
-        }
+        Self { header, tree: Tree::new(), counts: Counts::default(), versions: vec![Counts::default(); 256] }
     }
 
     /// The next record and its verdict.
@@ -107,10 +102,7 @@ impl<'a> Recount<'a> {
             counts: self.counts,
             versions: rows
                 .filter(|(_, counts)| counts.total() > 0)
-                .map(|(version, counts)| VersionCounts {
-                    version: KeyVersion(version),
-                    counts: *counts,
-                })
+                .map(|(version, counts)| VersionCounts { version: KeyVersion(version), counts: *counts })
                 .collect(),
         }
     }
@@ -144,9 +136,7 @@ pub fn check_log(receipt: &Receipt, pinned: &Pinned) -> Result<BatchTotal, Recei
     check_pinned(receipt, pinned)?;
     let proof = TlogProof::parse(&receipt.proof).map_err(|error| ReceiptError::Proof(error.to_string()))?;
     let bytes = unhex(&receipt.entry).ok_or(ReceiptError::Unreadable("log entry"))?;
-    proof
-        .verify(&pinned.log, &bytes)
-        .map_err(|error| ReceiptError::Proof(error.to_string()))?;
+    proof.verify(&pinned.log, &bytes).map_err(|error| ReceiptError::Proof(error.to_string()))?;
     let entry = Entry::from_cbor(&bytes).map_err(|_| ReceiptError::Unreadable("log entry"))?;
     check_entry(receipt, &entry, proof.index)
 }
@@ -176,19 +166,13 @@ fn check_entry(receipt: &Receipt, entry: &Entry, index: u64) -> Result<BatchTota
         ("format", entry.version == 1),
         ("place in the log", entry.seq == index),
         ("last index", receipt.indices.last() == Some(&index) && ascending),
-        (
-            "number of parts",
-            event.part.checked_add(1) == Some(receipt.indices.len() as u64),
-        ),
+        ("number of parts", event.part.checked_add(1) == Some(receipt.indices.len() as u64)),
         ("batch id", receipt.batch == to_hex(&event.batch)),
         ("client", receipt.client == event.client),
         ("profile", receipt.profile == event.profile.to_string()),
         ("lineage", receipt.lineage == event.lineage.as_str()),
         ("root", receipt.root == to_hex(&total.root)),
-        (
-            "number of records",
-            receipt.records == total.records && total.records == total.counts.total(),
-        ),
+        ("number of records", receipt.records == total.records && total.records == total.counts.total()),
         ("counts", counts == total.counts),
         ("counts by key version", same_versions(receipt, &total.versions)),
     ];
@@ -206,10 +190,7 @@ fn same_versions(receipt: &Receipt, versions: &[VersionCounts]) -> bool {
 }
 
 fn first_false<const N: usize>(checks: [(&'static str, bool); N]) -> Option<&'static str> {
-    checks
-        .into_iter()
-        .find(|(_, holds)| !holds)
-        .map(|(field, _)| field)
+    checks.into_iter().find(|(_, holds)| !holds).map(|(field, _)| field)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -66,9 +66,7 @@ impl Verdicts {
     /// One per record.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Verdict> + '_ {
         // Every byte was a verdict when it came in.
-        self.0
-            .iter()
-            .map(|byte| Verdict::from_byte(*byte).unwrap_or(Verdict::Withheld))
+        self.0.iter().map(|byte| Verdict::from_byte(*byte).unwrap_or(Verdict::Withheld))
     }
 
     /// How many.
@@ -135,11 +133,7 @@ impl Client {
             }
         };
         receipt::check(&trailer, header, &totals, &pinned)?;
-        Ok(Verified {
-            verdicts: Verdicts(verdicts),
-            receipt: trailer,
-            totals,
-        })
+        Ok(Verified { verdicts: Verdicts(verdicts), receipt: trailer, totals })
     }
 
     fn batch_request(
@@ -221,14 +215,9 @@ impl Client {
 fn batch_id(response: &Response<Incoming>) -> Result<[u8; 16], Error> {
     let found = media_type(response.headers());
     if found != BATCH_TYPE {
-        return Err(Error::Answer(format!(
-            "the batch was answered as {found:?} instead of {BATCH_TYPE}"
-        )));
+        return Err(Error::Answer(format!("the batch was answered as {found:?} instead of {BATCH_TYPE}")));
     }
-    let id = response
-        .headers()
-        .get(BATCH_HEADER)
-        .and_then(|id| hex(id.as_bytes()));
+    let id = response.headers().get(BATCH_HEADER).and_then(|id| hex(id.as_bytes()));
     id.ok_or_else(|| Error::Answer(format!("the batch was answered without its id ({BATCH_HEADER})")))
 }
 
@@ -247,10 +236,7 @@ async fn feed(
     while let Some(mut chunk) = records.next_chunk().await.map_err(Error::Records)? {
         let fits = chunk.len().is_multiple_of(RECORD_LEN);
         let more = (chunk.len() / RECORD_LEN) as u64;
-        left = left
-            .checked_sub(more)
-            .filter(|_| fits)
-            .ok_or_else(|| miscounted(count))?;
+        left = left.checked_sub(more).filter(|_| fits).ok_or_else(|| miscounted(count))?;
         while !chunk.is_empty() {
             let piece = chunk.split_to(chunk.len().min(CHUNK_RECORDS * RECORD_LEN));
             // A closed channel means that the answer is there already; the reader says what it is.
@@ -293,10 +279,7 @@ impl<'a> Answer<'a> {
 
     fn take(&mut self, data: &[u8]) -> Result<(), Error> {
         let (verdicts, line) = if self.trailer.is_empty() {
-            let end = data
-                .iter()
-                .position(|byte| *byte == TRAILER_START)
-                .unwrap_or(data.len());
+            let end = data.iter().position(|byte| *byte == TRAILER_START).unwrap_or(data.len());
             data.split_at(end)
         } else {
             data.split_at(0)
@@ -305,9 +288,7 @@ impl<'a> Answer<'a> {
         self.verdicts.extend_from_slice(verdicts);
         self.trailer.extend_from_slice(line);
         if self.trailer.len() > TRAILER_MAX {
-            return Err(Error::Answer(
-                "the last line of the stream does not end".to_owned(),
-            ));
+            return Err(Error::Answer("the last line of the stream does not end".to_owned()));
         }
         Ok(())
     }
@@ -338,10 +319,7 @@ impl<'a> Answer<'a> {
     fn broken_by(&self, error: &hyper::Error) -> Error {
         match self.parse_trailer() {
             Ok(Trailer::Problem(problem)) => Error::Refused(Box::new(problem)),
-            _ => broken(
-                &chain(error),
-                "the batch, before its receipt, so there is no result",
-            ),
+            _ => broken(&chain(error), "the batch, before its receipt, so there is no result"),
         }
     }
 
@@ -354,9 +332,7 @@ impl<'a> Answer<'a> {
             ))
         })?;
         serde_json::from_slice(line).map_err(|error| {
-            Error::Answer(format!(
-                "the last line of the stream is no receipt and no problem: {error}"
-            ))
+            Error::Answer(format!("the last line of the stream is no receipt and no problem: {error}"))
         })
     }
 
@@ -373,9 +349,7 @@ impl<'a> Answer<'a> {
             )));
         }
         if receipt.batch != to_hex(batch) {
-            return Err(Error::Answer(
-                "the receipt is of another batch than the one announced".to_owned(),
-            ));
+            return Err(Error::Answer("the receipt is of another batch than the one announced".to_owned()));
         }
         Ok((self.verdicts, receipt, self.recount.totals()))
     }

@@ -61,11 +61,7 @@ mod tests {
                     let _ = tls.shutdown().await;
                 }
             });
-            Self {
-                pki,
-                port,
-                connections,
-            }
+            Self { pki, port, connections }
         }
 
         fn client(&self) -> Client {
@@ -95,24 +91,11 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn answers_that_are_not_the_protocol() {
-        for (kind, body) in [
-            ("text/html", STATUS),
-            ("application/json", "{}"),
-            ("application/json", "x"),
-        ] {
+        for (kind, body) in [("text/html", STATUS), ("application/json", "{}"), ("application/json", "x")] {
             let double = Double::new(200, kind, body.to_owned(), 1).await;
-            assert!(
-                matches!(double.client().status().await, Err(Error::Answer(_))),
-                "{kind} {body}"
-            );
+            assert!(matches!(double.client().status().await, Err(Error::Answer(_))), "{kind} {body}");
         }
-        let double = Double::new(
-            200,
-            "application/json",
-            r#"{"results":[],"index":4}"#.to_owned(),
-            1,
-        )
-        .await;
+        let double = Double::new(200, "application/json", r#"{"results":[],"index":4}"#.to_owned(), 1).await;
         let one = r#"{"key":"a/b/c","items":[{"kind":"purchase-tac","version":"01","issuer":"1234500012345000","serial":"00003101000012345678","amount":500,"type":"09","terminal":"112233445566","sequence":291,"date":"20240131","time":"093015","tac":"D00A87B6"}]}"#;
         let request: MacsVerify = serde_json::from_str(one).unwrap();
         // The double reads no body, so the connection must not be used again; the answer still is.
@@ -129,16 +112,10 @@ mod tests {
         let body = serde_json::to_string(&problem).unwrap();
         let double = Double::new(404, "application/problem+json", body, 1).await;
         let result = double.client().receipt(&BATCH).await;
-        assert!(
-            matches!(&result, Err(Error::Refused(found)) if **found == problem),
-            "{result:?}"
-        );
+        assert!(matches!(&result, Err(Error::Refused(found)) if **found == problem), "{result:?}");
         let double = Double::new(502, "text/html", "<h1>".to_owned(), 1).await;
         let result = double.client().keys().await;
-        assert!(
-            matches!(&result, Err(Error::Refused(found)) if found.status == 502),
-            "{result:?}"
-        );
+        assert!(matches!(&result, Err(Error::Refused(found)) if found.status == 502), "{result:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -146,42 +123,25 @@ mod tests {
         let entry = entry(&header(), &totals(10));
         let good = receipt_of(&entry);
         let serve = |receipt: &wire::api::Receipt| {
-            Double::new(
-                200,
-                "application/json",
-                serde_json::to_string(receipt).unwrap(),
-                2,
-            )
+            Double::new(200, "application/json", serde_json::to_string(receipt).unwrap(), 2)
         };
         let double = serve(&good).await;
         assert_eq!(double.client().receipt(&BATCH).await.unwrap(), good);
-        assert!(matches!(
-            double.client().receipt(&[1; 16]).await,
-            Err(Error::Answer(_))
-        ));
+        assert!(matches!(double.client().receipt(&[1; 16]).await, Err(Error::Answer(_))));
         let mut bad = good.clone();
         bad.root.replace_range(..2, "zz");
         let result = serve(&bad).await.client().receipt(&BATCH).await;
-        assert!(
-            matches!(result, Err(Error::Receipt(ReceiptError::Entry("root")))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Error::Receipt(ReceiptError::Entry("root")))), "{result:?}");
 
         let proved = proof(&entry, 1, &log_key());
         let double = Double::new(200, "text/plain; charset=utf-8", proved.to_text(), 2).await;
         assert_eq!(double.client().log_proof(1).await.unwrap().index, 1);
-        assert!(matches!(
-            double.client().log_proof(0).await,
-            Err(Error::Answer(_))
-        ));
+        assert!(matches!(double.client().log_proof(0).await, Err(Error::Answer(_))));
         let double = Double::new(200, "text/plain", proved.checkpoint.clone(), 1).await;
         assert_eq!(double.client().log_checkpoint().await.unwrap(), proved.checkpoint);
         let foreign = proof(&entry, 1, &ed25519_dalek::SigningKey::from_bytes(&[1; 32])).checkpoint;
         let double = Double::new(200, "text/plain", foreign, 1).await;
-        assert!(matches!(
-            double.client().log_checkpoint().await,
-            Err(Error::Answer(_))
-        ));
+        assert!(matches!(double.client().log_checkpoint().await, Err(Error::Answer(_))));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -201,26 +161,15 @@ mod tests {
         // Another authority's service under the same name.
         let other = Pki::new();
         let result = other.client(double.port, TIMEOUTS).status().await;
-        assert!(
-            matches!(&result, Err(Error::Connection(text)) if text.contains("TLS")),
-            "{result:?}"
-        );
+        assert!(matches!(&result, Err(Error::Connection(text)) if text.contains("TLS")), "{result:?}");
 
-        let nobody = TcpListener::bind("localhost:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let nobody = TcpListener::bind("localhost:0").await.unwrap().local_addr().unwrap().port();
         let start = Instant::now();
         let result = double.pki.client(nobody, TIMEOUTS).status().await;
         assert!(
             matches!(&result, Err(Error::Connection(text)) if text.contains("cannot connect")),
             "{result:?}"
         );
-        assert!(
-            start.elapsed() >= Duration::from_secs(1),
-            "three waits of 50, 200 and 800 ms"
-        );
+        assert!(start.elapsed() >= Duration::from_secs(1), "three waits of 50, 200 and 800 ms");
     }
 }

@@ -102,20 +102,14 @@ mod tests {
             spoil(&mut receipt);
             assert_eq!(judge(&receipt), Err(error.clone()));
         }
-        let unpinned = Pinned {
-            instance: None,
-            ..pinned()
-        };
+        let unpinned = Pinned { instance: None, ..pinned() };
         let mut receipt = good();
         receipt.instance = to_hex(&[8; 16]);
         assert_eq!(check(&receipt, &header(), &totals(COUNT), &unpinned), Ok(()));
     }
 
     fn is_unproved(receipt: &Receipt, pinned: &Pinned) -> bool {
-        matches!(
-            check(receipt, &header(), &totals(COUNT), pinned),
-            Err(ReceiptError::Proof(_))
-        )
+        matches!(check(receipt, &header(), &totals(COUNT), pinned), Err(ReceiptError::Proof(_)))
     }
 
     #[test]
@@ -129,28 +123,13 @@ mod tests {
 
         let made = entry(&header(), &totals(COUNT));
         let foreign = SigningKey::from_bytes(&[43; 32]);
-        let signed_by_other = Receipt {
-            proof: proof(&made, 1, &foreign).to_text(),
-            ..good()
-        };
+        let signed_by_other = Receipt { proof: proof(&made, 1, &foreign).to_text(), ..good() };
         assert!(is_unproved(&signed_by_other, &pinned()));
         let other_key = VerifierKey::new(ORIGIN, foreign.verifying_key().to_bytes());
-        assert!(is_unproved(
-            &good(),
-            &Pinned {
-                log: other_key,
-                instance: None
-            }
-        ));
+        assert!(is_unproved(&good(), &Pinned { log: other_key, instance: None }));
 
         for proof in ["", "c2sp.org/tlog-proof@v1\n"] {
-            assert!(is_unproved(
-                &Receipt {
-                    proof: proof.to_owned(),
-                    ..good()
-                },
-                &pinned()
-            ));
+            assert!(is_unproved(&Receipt { proof: proof.to_owned(), ..good() }, &pinned()));
         }
         let text = good().proof;
         for at in 0..text.len() {
@@ -172,9 +151,7 @@ mod tests {
     }
 
     fn event(entry: &mut Entry) -> &mut BatchEvent {
-        let Event::Batch(event) = &mut entry.event else {
-            panic!("no batch")
-        };
+        let Event::Batch(event) = &mut entry.event else { panic!("no batch") };
         event
     }
 
@@ -209,29 +186,16 @@ mod tests {
 
     #[test]
     fn an_entry_that_closes_no_batch() {
-        assert_eq!(
-            lie(|entry| event(entry).aborted = true),
-            Err(ReceiptError::Aborted)
-        );
+        assert_eq!(lie(|entry| event(entry).aborted = true), Err(ReceiptError::Aborted));
         assert_eq!(lie(|entry| entry.version = 2), Err(ReceiptError::Entry("format")));
-        assert_eq!(
-            lie(|entry| entry.seq = 0),
-            Err(ReceiptError::Entry("place in the log"))
-        );
+        assert_eq!(lie(|entry| entry.seq = 0), Err(ReceiptError::Entry("place in the log")));
         let without = |change: &dyn Fn(&mut Entry)| {
             let mut changed = entry(&header(), &totals(COUNT));
             change(&mut changed);
             let proof = proof(&changed, 1, &crate::support::log_key()).to_text();
-            judge(&Receipt {
-                entry: to_hex(&changed.to_cbor()),
-                proof,
-                ..good()
-            })
+            judge(&Receipt { entry: to_hex(&changed.to_cbor()), proof, ..good() })
         };
-        assert_eq!(
-            without(&|entry| event(entry).total = None),
-            Err(ReceiptError::NotBatch)
-        );
+        assert_eq!(without(&|entry| event(entry).total = None), Err(ReceiptError::NotBatch));
         let other = without(&|entry| entry.event = Event::Failures(FailuresEvent { wrong: Vec::new() }));
         assert_eq!(other, Err(ReceiptError::NotBatch));
     }
@@ -242,9 +206,7 @@ mod tests {
         let mut other = header();
         other.groups[2].issuer = [3; 8];
         let mut recount = client::receipt::Recount::new(&other);
-        (0..COUNT)
-            .map(crate::support::record)
-            .for_each(|(record, verdict)| recount.add(&record, verdict));
+        (0..COUNT).map(crate::support::record).for_each(|(record, verdict)| recount.add(&record, verdict));
         let judged = check(&receipt, &other, &recount.totals(), &pinned());
         assert_eq!(judged, Err(ReceiptError::Own("root")), "the group table is bound");
         assert!(check(&receipt, &header(), &totals(COUNT - 1), &pinned()).is_err());

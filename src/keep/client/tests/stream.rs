@@ -86,37 +86,21 @@ mod tests {
     }
 
     async fn chunk(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
-        stream
-            .write_all(format!("{:x}\r\n", bytes.len()).as_bytes())
-            .await?;
+        stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
         stream.write_all(bytes).await?;
         stream.write_all(b"\r\n").await?;
         stream.flush().await
     }
 
     fn problem() -> Problem {
-        Problem::new(
-            503,
-            "module-busy",
-            "busy",
-            "the module is busy; send the day again in a minute",
-        )
+        Problem::new(503, "module-busy", "busy", "the module is busy; send the day again in a minute")
     }
 
     async fn batch(mut stream: Stream, twist: Twist) -> std::io::Result<()> {
         let head_text = head(&mut stream).await?;
-        assert!(
-            head_text.starts_with("POST /v1/settlement/verify HTTP/1.1\r\n"),
-            "{head_text}"
-        );
+        assert!(head_text.starts_with("POST /v1/settlement/verify HTTP/1.1\r\n"), "{head_text}");
         let length = head_text.to_ascii_lowercase();
-        let length = length
-            .split("content-length: ")
-            .nth(1)
-            .unwrap()
-            .split('\r')
-            .next()
-            .unwrap();
+        let length = length.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap();
         let length: usize = length.parse().unwrap();
         if matches!(twist, Twist::ProblemAtOnce | Twist::ProblemAfterHeader) {
             if matches!(twist, Twist::ProblemAfterHeader) {
@@ -135,11 +119,7 @@ mod tests {
             tokio::time::sleep(Duration::from_mins(1)).await;
         }
         let batch = if let Twist::BatchId(id) = twist { id } else { BATCH };
-        let kind = if matches!(twist, Twist::WrongType) {
-            "text/csv"
-        } else {
-            "application/octet-stream"
-        };
+        let kind = if matches!(twist, Twist::WrongType) { "text/csv" } else { "application/octet-stream" };
         let answer = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncitykeep-batch: {}\r\ntransfer-encoding: chunked\r\n\r\n",
             to_hex(&batch)
@@ -227,17 +207,12 @@ mod tests {
         let pki = Pki::new();
         let port = serve(&pki, twist).await;
         let timeouts = if matches!(twist, Twist::Silent) {
-            Timeouts {
-                idle: Duration::from_millis(200),
-                ..TIMEOUTS
-            }
+            Timeouts { idle: Duration::from_millis(200), ..TIMEOUTS }
         } else {
             TIMEOUTS
         };
         let client = pki.client(port, timeouts);
-        client
-            .settlement_verify(&header(), count, Bytes::from(records(count)), |_| {})
-            .await
+        client.settlement_verify(&header(), count, Bytes::from(records(count)), |_| {}).await
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -245,12 +220,7 @@ mod tests {
         for count in [0, 1, 2048, 8192, 8193, 70_000] {
             let verified = send(Twist::Honest, count).await.unwrap();
             assert_eq!(verified.verdicts.len() as u64, count);
-            assert!(
-                verified
-                    .verdicts
-                    .iter()
-                    .eq((0..count).map(|number| record(number).1))
-            );
+            assert!(verified.verdicts.iter().eq((0..count).map(|number| record(number).1)));
             assert_eq!(verified.totals, totals(count));
             assert_eq!(verified.receipt.batch, to_hex(&BATCH));
         }
@@ -272,15 +242,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_receipt_that_is_not_good_gives_no_verdicts() {
         let result = send(Twist::Receipt(|receipt| receipt.counts.ok += 1), 20_000).await;
-        assert!(
-            matches!(result, Err(Error::Receipt(ReceiptError::Entry("counts")))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Error::Receipt(ReceiptError::Entry("counts")))), "{result:?}");
         let result = send(Twist::WrongVerdict, 20_000).await;
-        assert!(
-            matches!(result, Err(Error::Receipt(ReceiptError::Own(_)))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Error::Receipt(ReceiptError::Own(_)))), "{result:?}");
         let result = send(Twist::BatchId([9; 16]), 10).await;
         assert!(is_answer(&result, "another batch"), "{result:?}");
     }
@@ -312,25 +276,16 @@ mod tests {
             );
         }
         let result = send(Twist::Silent, 20_000).await;
-        assert!(
-            matches!(&result, Err(Error::Connection(text)) if text.contains("silent")),
-            "{result:?}"
-        );
+        assert!(matches!(&result, Err(Error::Connection(text)) if text.contains("silent")), "{result:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_refusal_is_a_refusal_wherever_it_comes() {
-        for twist in [
-            Twist::ProblemAtOnce,
-            Twist::ProblemAfterHeader,
-            Twist::ProblemAtEnd,
-            Twist::ProblemThenBreak,
-        ] {
+        for twist in
+            [Twist::ProblemAtOnce, Twist::ProblemAfterHeader, Twist::ProblemAtEnd, Twist::ProblemThenBreak]
+        {
             let result = send(twist, 200_000).await;
-            assert!(
-                matches!(&result, Err(Error::Refused(found)) if **found == problem()),
-                "{result:?}"
-            );
+            assert!(matches!(&result, Err(Error::Refused(found)) if **found == problem()), "{result:?}");
         }
     }
 
@@ -340,19 +295,10 @@ mod tests {
         let client = pki.client(serve(&pki, Twist::Honest).await, TIMEOUTS);
         let good = Bytes::from(records(100));
         for (chunks, part) in [
-            (
-                vec![Ok(good.clone()), Err("the disk failed".to_owned())],
-                "the disk failed",
-            ),
+            (vec![Ok(good.clone()), Err("the disk failed".to_owned())], "the disk failed"),
             (vec![Ok(good.slice(..99 * RECORD_LEN))], "did not give the 100"),
-            (
-                vec![Ok(good.clone()), Ok(good.slice(..RECORD_LEN))],
-                "did not give the 100",
-            ),
-            (
-                vec![Ok(good.slice(..100)), Ok(good.slice(100..))],
-                "did not give the 100",
-            ),
+            (vec![Ok(good.clone()), Ok(good.slice(..RECORD_LEN))], "did not give the 100"),
+            (vec![Ok(good.slice(..100)), Ok(good.slice(100..))], "did not give the 100"),
         ] {
             let (sender, source) = mpsc::channel(8);
             for chunk in chunks {
@@ -369,12 +315,7 @@ mod tests {
         sender.try_send(Ok(good.slice(..40 * RECORD_LEN))).unwrap();
         sender.try_send(Ok(good.slice(40 * RECORD_LEN..))).unwrap();
         drop(sender);
-        assert!(
-            client
-                .settlement_verify(&header(), 100, source, |_| {})
-                .await
-                .is_ok()
-        );
+        assert!(client.settlement_verify(&header(), 100, source, |_| {}).await.is_ok());
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -393,13 +334,7 @@ mod tests {
                 seen.fetch_add(more as u64, Ordering::Relaxed);
             }
         });
-        let client = pki.client(
-            port,
-            Timeouts {
-                idle: Duration::from_secs(2),
-                ..TIMEOUTS
-            },
-        );
+        let client = pki.client(port, Timeouts { idle: Duration::from_secs(2), ..TIMEOUTS });
         let count = 400_000;
         let source = Bytes::from(vec![1; usize::try_from(count).unwrap() * RECORD_LEN]);
         let result = client.settlement_verify(&header(), count, source, |_| {}).await;
@@ -414,9 +349,6 @@ mod tests {
         let pki = Pki::new();
         let client = pki.builder(1, "client").timeouts(TIMEOUTS).build().unwrap();
         let result = client.settlement_verify(&header(), 0, Bytes::new(), |_| {}).await;
-        assert!(
-            matches!(&result, Err(Error::Config(text)) if text.contains("vkey")),
-            "{result:?}"
-        );
+        assert!(matches!(&result, Err(Error::Config(text)) if text.contains("vkey")), "{result:?}");
     }
 }

@@ -69,10 +69,7 @@ impl Module {
             KeydRequest::Keys(_) => self.live(|live| Ok(KeydResponse::Keys(live.keys()))),
             KeydRequest::BatchOpen(open) => {
                 if connection.batch.is_some() {
-                    return Err(Refused::new(
-                        Refusal::BatchOrder,
-                        "this connection has an open batch",
-                    ));
+                    return Err(Refused::new(Refusal::BatchOrder, "this connection has an open batch"));
                 }
                 let batch = Batch::new(self.random.array()?, open);
                 let id = batch.id();
@@ -98,9 +95,9 @@ impl Module {
                 let ticket = batch.close(self)?;
                 Ok(KeydResponse::Ticket(Ticket { ticket }))
             }
-            KeydRequest::Release(ticket) => self
-                .live(|live| live.release(ticket.ticket))
-                .map(KeydResponse::Released),
+            KeydRequest::Release(ticket) => {
+                self.live(|live| live.release(ticket.ticket)).map(KeydResponse::Released)
+            }
             KeydRequest::MacVerify(items) => {
                 batch::singles(self, &items.items).map(KeydResponse::MacVerdicts)
             }
@@ -147,11 +144,7 @@ impl Module {
 
     fn permit(&self, states: &[ModuleState]) -> Result<(), Refused> {
         let state = self.lock().state(&self.random);
-        if states.contains(&state) {
-            Ok(())
-        } else {
-            Err(wrong_state(state))
-        }
+        if states.contains(&state) { Ok(()) } else { Err(wrong_state(state)) }
     }
 
     /// What anyone on a socket may know.
@@ -219,11 +212,7 @@ fn bounded(request: &KeydRequest) -> Result<(), Refused> {
         }),
         _ => true,
     };
-    if fits {
-        Ok(())
-    } else {
-        Err(Refused::new(Refusal::TooLarge, "a name is longer than 256 bytes"))
-    }
+    if fits { Ok(()) } else { Err(Refused::new(Refusal::TooLarge, "a name is longer than 256 bytes")) }
 }
 
 fn open_batch(connection: &mut Connection) -> Result<&mut Batch, Refused> {

@@ -52,10 +52,7 @@ impl Tally {
     fn versions(&self) -> Vec<VersionCounts> {
         self.versions
             .iter()
-            .map(|(version, counts)| VersionCounts {
-                version: *version,
-                counts: *counts,
-            })
+            .map(|(version, counts)| VersionCounts { version: *version, counts: *counts })
             .collect()
     }
 }
@@ -100,30 +97,16 @@ impl Batch {
     pub(crate) fn records(&mut self, module: &Module, bytes: &[u8]) -> Result<Vec<u8>, Refused> {
         let (records, rest) = bytes.as_chunks::<RECORD_LEN>();
         if !rest.is_empty() || !(1..=FRAME_RECORDS).contains(&records.len()) {
-            return Err(Refused::new(
-                Refusal::TooLarge,
-                "a frame has 1 to 8192 whole records of 40 bytes",
-            ));
+            return Err(Refused::new(Refusal::TooLarge, "a frame has 1 to 8192 whole records of 40 bytes"));
         }
-        let parsed: Vec<Option<Record>> = records
-            .iter()
-            .map(|bytes| Record::parse(bytes, self.open.profile))
-            .collect();
+        let parsed: Vec<Option<Record>> =
+            records.iter().map(|bytes| Record::parse(bytes, self.open.profile)).collect();
         let keys = module.live(|live| {
             live.log.room()?;
-            Ok(Keys::of(
-                live.log.state(),
-                &live.masters,
-                &self.open.lineage,
-                &self.versions,
-            ))
+            Ok(Keys::of(live.log.state(), &live.masters, &self.open.lineage, &self.versions))
         })?;
-        let frame = check::Frame {
-            profile: self.open.profile,
-            groups: &self.groups,
-            keys: &keys,
-            records: &parsed,
-        };
+        let frame =
+            check::Frame { profile: self.open.profile, groups: &self.groups, keys: &keys, records: &parsed };
         let computed = check::compute(frame.profile, frame.groups, frame.keys, frame.records);
         let wrong = &mut self.wrong;
         let verdicts = module.live(|live| {
@@ -131,9 +114,8 @@ impl Batch {
             Ok(check::judge(&frame, &computed, log.state(), root, guard, wrong))
         })?;
         for ((bytes, record), verdict) in records.iter().zip(&parsed).zip(&verdicts) {
-            let version = record
-                .and_then(|record| self.groups.get(usize::from(record.group)))
-                .map(|row| row.version);
+            let version =
+                record.and_then(|record| self.groups.get(usize::from(record.group))).map(|row| row.version);
             let leaf = tree16::leaf(bytes, *verdict);
             self.whole.add(leaf, version, *verdict);
             self.part.add(leaf, version, *verdict);
@@ -170,10 +152,7 @@ impl Batch {
             let wrong = live.spill(&module.random, &mut wrong)?;
             live.log_checked(
                 &module.random,
-                Event::Batch(BatchEvent {
-                    wrong: wrong.clone(),
-                    ..event
-                }),
+                Event::Batch(BatchEvent { wrong: wrong.clone(), ..event }),
                 &wrong,
             )
         })?;
@@ -229,10 +208,7 @@ const SINGLE_ROWS_MAX: usize = 64;
 /// Single checks of one commit window: one frame, and one entry for as many clients as fit into it.
 pub(crate) fn singles(module: &Module, items: &[MacItem]) -> Result<MacVerdicts, Refused> {
     if !(1..=MAC_ITEMS_MAX).contains(&items.len()) {
-        return Err(Refused::new(
-            Refusal::TooLarge,
-            "a frame has 1 to 1024 single checks",
-        ));
+        return Err(Refused::new(Refusal::TooLarge, "a frame has 1 to 1024 single checks"));
     }
     let mut verdicts = Vec::with_capacity(items.len());
     let mut window = Window::default();
@@ -242,19 +218,13 @@ pub(crate) fn singles(module: &Module, items: &[MacItem]) -> Result<MacVerdicts,
         }
         let verdict = single(module, item, &mut window.wrong)?;
         window.tree.push(tree16::leaf(&item.record, verdict));
-        let row = window
-            .rows
-            .entry((item.client.clone(), item.lineage.clone()))
-            .or_default();
+        let row = window.rows.entry((item.client.clone(), item.lineage.clone())).or_default();
         row.entry(item.group.version).or_default().add(verdict);
         verdicts.push(verdict.byte());
     }
     // Entries are durable in order: the last one stands for all.
     let ticket = window.log(module)?;
-    Ok(MacVerdicts {
-        verdicts: verdicts.into(),
-        ticket,
-    })
+    Ok(MacVerdicts { verdicts: verdicts.into(), ticket })
 }
 
 /// What goes into one entry of single checks.
@@ -268,28 +238,15 @@ struct Window {
 impl Window {
     fn log(mut self, module: &Module) -> Result<u64, Refused> {
         let rows = self.rows.into_iter().map(|((client, lineage), versions)| {
-            let versions = versions
-                .into_iter()
-                .map(|(version, counts)| VersionCounts { version, counts });
-            SingleRow {
-                client,
-                lineage,
-                versions: versions.collect(),
-            }
+            let versions = versions.into_iter().map(|(version, counts)| VersionCounts { version, counts });
+            SingleRow { client, lineage, versions: versions.collect() }
         });
-        let event = SingleEvent {
-            top: self.tree.top(),
-            rows: rows.collect(),
-            wrong: Vec::new(),
-        };
+        let event = SingleEvent { top: self.tree.top(), rows: rows.collect(), wrong: Vec::new() };
         module.live(|live| {
             let wrong = live.spill(&module.random, &mut self.wrong)?;
             live.log_checked(
                 &module.random,
-                Event::Single(SingleEvent {
-                    wrong: wrong.clone(),
-                    ..event
-                }),
+                Event::Single(SingleEvent { wrong: wrong.clone(), ..event }),
                 &wrong,
             )
         })
@@ -303,19 +260,9 @@ fn single(module: &Module, item: &MacItem, wrong: &mut Wrong) -> Result<Verdict,
     let keys = module.live(|live| {
         live.log.room()?;
         let versions = BTreeSet::from([item.group.version]);
-        Ok(Keys::of(
-            live.log.state(),
-            &live.masters,
-            &item.lineage,
-            &versions,
-        ))
+        Ok(Keys::of(live.log.state(), &live.masters, &item.lineage, &versions))
     })?;
-    let frame = check::Frame {
-        profile,
-        groups: &groups,
-        keys: &keys,
-        records: &records,
-    };
+    let frame = check::Frame { profile, groups: &groups, keys: &keys, records: &records };
     let computed = check::compute(profile, &groups, &keys, &records);
     let verdicts = module.live(|live| {
         let Live { log, root, guard, .. } = live;

@@ -79,12 +79,7 @@ impl Guard {
             }
         }
         self.versions.retain(|_, count| *count > 0);
-        self.most = self
-            .cards
-            .values()
-            .map(|pairs| pairs.len() as u64)
-            .max()
-            .unwrap_or_default();
+        self.most = self.cards.values().map(|pairs| pairs.len() as u64).max().unwrap_or_default();
     }
 }
 
@@ -97,10 +92,7 @@ pub(crate) fn take_pairs(wrong: &mut Wrong, mut room: usize) -> Vec<WrongPairs> 
         };
         let count = first.get().len().min(room);
         let pairs: Vec<u8> = first.get_mut().drain(..count).flatten().collect();
-        rows.push(WrongPairs {
-            key: first.key().clone(),
-            pairs: Bytes(pairs),
-        });
+        rows.push(WrongPairs { key: first.key().clone(), pairs: Bytes(pairs) });
         room -= count;
         if first.get().is_empty() {
             first.remove();
@@ -125,16 +117,11 @@ impl Keys {
     ) -> Self {
         let usable = versions.iter().filter_map(|version| {
             let version = *version;
-            let id = KeyId {
-                lineage: lineage.clone(),
-                version,
-            };
+            let id = KeyId { lineage: lineage.clone(), version };
             let master = usable(state, &id).then(|| masters.get(&id).cloned()).flatten()?;
             Some((version, (id, master)))
         });
-        Self {
-            versions: usable.collect(),
-        }
+        Self { versions: usable.collect() }
     }
 }
 
@@ -142,16 +129,8 @@ impl Keys {
 /// varying it must give no fresh budget.
 fn card_tag(root: &Root, id: &KeyId, master: &MasterKey, group: &Group, record: &Record) -> [u8; 8] {
     let uses = |source: &FactorSource| master.levels().contains(source);
-    let issuer = if uses(&FactorSource::ISSUER_ID) {
-        group.issuer
-    } else {
-        [0; 8]
-    };
-    let card = if uses(&FactorSource::ASN_RIGHT8) {
-        record.card
-    } else {
-        [0; 8]
-    };
+    let issuer = if uses(&FactorSource::ISSUER_ID) { group.issuer } else { [0; 8] };
+    let card = if uses(&FactorSource::ASN_RIGHT8) { record.card } else { [0; 8] };
     root.card_tag(id.lineage.wall(), &issuer, &card)
 }
 
@@ -190,18 +169,11 @@ pub(crate) fn compute(
         let items: Vec<TacItem> = places
             .iter()
             .filter_map(|at| records.get(*at).copied().flatten())
-            .map(|record| TacItem {
-                card: record.card,
-                data: record.data,
-                tac: record.tac,
-            })
+            .map(|record| TacItem { card: record.card, data: record.data, tac: record.tac })
             .collect();
         let mut outcomes = vec![TacCheck::Mismatch; items.len()];
         // A refused issuer factor refuses the whole group.
-        if master
-            .verify_tacs(profile, &row.issuer, &items, &mut outcomes)
-            .is_err()
-        {
+        if master.verify_tacs(profile, &row.issuer, &items, &mut outcomes).is_err() {
             outcomes.fill(TacCheck::RefusedFactor);
         }
         for (at, outcome) in places.into_iter().zip(outcomes) {
@@ -235,9 +207,7 @@ pub(crate) fn judge(
     guard: &mut Guard,
     wrong: &mut Wrong,
 ) -> Vec<Verdict> {
-    let limits = state
-        .instance()
-        .map_or(translog::state::DEFAULT_LIMITS, |instance| instance.limits);
+    let limits = state.instance().map_or(translog::state::DEFAULT_LIMITS, |instance| instance.limits);
     let mut verdict = |record: &Option<Record>, check: &Option<TacCheck>| {
         let Some(record) = record else {
             return Verdict::Malformed;
@@ -282,10 +252,5 @@ pub(crate) fn judge(
         }
         Verdict::BadTac
     };
-    frame
-        .records
-        .iter()
-        .zip(&computed.checks)
-        .map(|(record, check)| verdict(record, check))
-        .collect()
+    frame.records.iter().zip(&computed.checks).map(|(record, check)| verdict(record, check)).collect()
 }

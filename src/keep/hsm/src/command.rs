@@ -31,10 +31,7 @@ impl Module {
     /// Carries out a signed command, or starts an import.
     pub(crate) fn command(&self, bytes: &[u8]) -> Result<CommandDone, Refused> {
         let signed = SignedCommand::from_cbor(bytes).map_err(|error| {
-            Refused::new(
-                Refusal::BadCommand,
-                format!("the signed command is not canonical: {error}"),
-            )
+            Refused::new(Refusal::BadCommand, format!("the signed command is not canonical: {error}"))
         })?;
         self.live(|live| {
             let officers = live.log.state().instance().map(|known| &known.officers);
@@ -49,9 +46,8 @@ impl Module {
                 Action::ImportKey(spec) => live.start_import(command.id, bytes, spec),
                 Action::GenerateKey(attributes) => self.generate(live, bytes, attributes),
                 Action::ResetBudget(reset) => {
-                    let card = reset
-                        .card
-                        .map(|card| live.root.card_tag(&card.wall, &card.issuer, &card.card));
+                    let card =
+                        reset.card.map(|card| live.root.card_tag(&card.wall, &card.issuer, &card.card));
                     live.log_command(self, bytes, card)
                 }
                 Action::Zeroise(_) => {
@@ -70,10 +66,8 @@ impl Module {
         signed: &[u8],
         attributes: KeyAttributes,
     ) -> Result<CommandDone, Refused> {
-        let key = self
-            .arena
-            .alloc(KEY_LEN, |bytes| self.random.fill(bytes))
-            .map_err(|error| match error {
+        let key =
+            self.arena.alloc(KEY_LEN, |bytes| self.random.fill(bytes)).map_err(|error| match error {
                 securemem::AllocError::Fill(refused) => refused,
                 securemem::AllocError::Full => full(),
             })?;
@@ -90,9 +84,8 @@ impl Module {
         key: Secret,
     ) -> Result<CommandDone, Refused> {
         refuse_weak(attributes.algorithm, &key)?;
-        let fingerprint = key
-            .with(|key| key.first_chunk().map(|key| live.root.fingerprint(key)))
-            .unwrap_or_default();
+        let fingerprint =
+            key.with(|key| key.first_chunk().map(|key| live.root.fingerprint(key))).unwrap_or_default();
         if live.log.state().has_fingerprint(&fingerprint) {
             return Err(Refused::new(
                 Refusal::KeyReused,
@@ -100,31 +93,14 @@ impl Module {
             ));
         }
         let sequence = live.log.state().next_sequence();
-        let record = live
-            .root
-            .seal(&self.arena, &self.random, &attributes, sequence, &key)?;
+        let record = live.root.seal(&self.arena, &self.random, &attributes, sequence, &key)?;
         let (id, kcv, digest) = (attributes.id(), attributes.kcv, record_digest(&record));
         let master = master(key, &attributes)?;
-        let made = KeyMade {
-            attributes,
-            sequence,
-            digest,
-            fingerprint,
-        };
-        let event = CommandEvent {
-            command: Bytes(signed.to_vec()),
-            made: Some(made),
-            card: None,
-        };
-        let index = live
-            .log
-            .make(&self.random, Event::Command(event), Some(stored(&id, record)))?;
+        let made = KeyMade { attributes, sequence, digest, fingerprint };
+        let event = CommandEvent { command: Bytes(signed.to_vec()), made: Some(made), card: None };
+        let index = live.log.make(&self.random, Event::Command(event), Some(stored(&id, record)))?;
         live.masters.insert(id, Arc::new(master));
-        Ok(CommandDone {
-            index: Some(index),
-            kcv: Some(kcv),
-            components: None,
-        })
+        Ok(CommandDone { index: Some(index), kcv: Some(kcv), components: None })
     }
 
     /// One custodian enters his component.
@@ -134,13 +110,7 @@ impl Module {
             return Err(crate::module::wrong_state(inner.state(&self.random)));
         };
         let context = component_context(&self.boot, &part.command, &part.custodian);
-        let opened = self.open_box(
-            &inner.one_time,
-            Purpose::Component,
-            &context,
-            &part.sealed,
-            KEY_LEN,
-        );
+        let opened = self.open_box(&inner.one_time, Purpose::Component, &context, &part.sealed, KEY_LEN);
         let crate::module::Phase::Operational(live) = &mut inner.phase else {
             return Err(crate::module::wrong_state(wire::frame::ModuleState::Fault));
         };
@@ -167,31 +137,18 @@ impl Module {
             ));
         };
         let accepted = opened.and_then(|secret| {
-            let instance = live
-                .log
-                .state()
-                .instance()
-                .map(|known| known.instance)
-                .unwrap_or_default();
+            let instance = live.log.state().instance().map(|known| known.instance).unwrap_or_default();
             check_component(import, &part.custodian, &instance, &secret)?;
             import.components.insert(part.custodian.clone(), secret);
             Ok(())
         });
         let refused = accepted.as_ref().err().map(|refused| refused.code);
         let (need, have) = (import.spec.components.len() as u64, import.components.len());
-        let event = ComponentEvent {
-            command: part.command,
-            custodian: part.custodian.clone(),
-            refused,
-        };
+        let event = ComponentEvent { command: part.command, custodian: part.custodian.clone(), refused };
         live.log.make(&self.random, Event::Component(event), None)?;
         accepted?;
         if (have as u64) < need {
-            return Ok(CommandDone {
-                index: None,
-                kcv: None,
-                components: Some(progress(have, need)),
-            });
+            return Ok(CommandDone { index: None, kcv: None, components: Some(progress(have, need)) });
         }
         let Some(import) = live.imports.remove(&part.command) else {
             return Err(Refused::new(
@@ -205,10 +162,7 @@ impl Module {
     fn finish_import(&self, live: &mut Live, import: Import) -> Result<CommandDone, Refused> {
         // Time has passed since the approvals: the window, the officer set and the version are looked at again.
         let signed = SignedCommand::from_cbor(&import.signed).map_err(|_| {
-            Refused::new(
-                Refusal::BadCommand,
-                "the import's command is gone; submit it again",
-            )
+            Refused::new(Refusal::BadCommand, "the import's command is gone; submit it again")
         })?;
         let officers = live.log.state().instance().map(|known| &known.officers);
         let command = wire::quorum::check(&signed, officers)?;
@@ -241,17 +195,9 @@ impl Live {
         signed: &[u8],
         card: Option<[u8; 8]>,
     ) -> Result<CommandDone, Refused> {
-        let event = CommandEvent {
-            command: Bytes(signed.to_vec()),
-            made: None,
-            card,
-        };
+        let event = CommandEvent { command: Bytes(signed.to_vec()), made: None, card };
         let index = self.log.make(&module.random, Event::Command(event), None)?;
-        Ok(CommandDone {
-            index: Some(index),
-            kcv: None,
-            components: None,
-        })
+        Ok(CommandDone { index: Some(index), kcv: None, components: None })
     }
 
     fn start_import(&mut self, id: [u8; 16], signed: &[u8], spec: ImportKey) -> Result<CommandDone, Refused> {
@@ -268,11 +214,7 @@ impl Live {
             components: BTreeMap::new(),
         });
         let components = Some(progress(import.components.len(), need));
-        Ok(CommandDone {
-            index: None,
-            kcv: None,
-            components,
-        })
+        Ok(CommandDone { index: None, kcv: None, components })
     }
 }
 
@@ -284,16 +226,9 @@ fn check_component(
     part: &Secret,
 ) -> Result<(), Refused> {
     let key = &import.spec.attributes;
-    let spec: &ComponentSpec = import
-        .spec
-        .components
-        .iter()
-        .find(|spec| spec.custodian == custodian)
-        .ok_or_else(|| {
-            Refused::new(
-                Refusal::ComponentForeign,
-                format!("the import asks nothing of {custodian}"),
-            )
+    let spec: &ComponentSpec =
+        import.spec.components.iter().find(|spec| spec.custodian == custodian).ok_or_else(|| {
+            Refused::new(Refusal::ComponentForeign, format!("the import asks nothing of {custodian}"))
         })?;
     if import.components.contains_key(custodian) {
         return Err(Refused::new(
@@ -330,10 +265,7 @@ fn refuse_weak(algorithm: Algorithm, key: &Secret) -> Result<(), Refused> {
     let weak = key.with(|key| {
         let (left, right) = key.split_at(key.len() / 2);
         // Parity bits do not count for DES.
-        let halves = left
-            .iter()
-            .zip(right)
-            .all(|(left, right)| (left ^ right) & 0xfe == 0);
+        let halves = left.iter().zip(right).all(|(left, right)| (left ^ right) & 0xfe == 0);
         let alike = key.iter().all(|byte| Some(byte) == key.first());
         alike || (algorithm == Algorithm::Tdes && halves)
     });
@@ -348,8 +280,7 @@ fn refuse_weak(algorithm: Algorithm, key: &Secret) -> Result<(), Refused> {
 }
 
 fn kcv(algorithm: Algorithm, key: &Secret) -> [u8; 3] {
-    key.with(|key| key.first_chunk().map(|key| cardcrypto::kcv(algorithm, key)))
-        .unwrap_or_default()
+    key.with(|key| key.first_chunk().map(|key| cardcrypto::kcv(algorithm, key))).unwrap_or_default()
 }
 
 fn full() -> Refused {

@@ -52,22 +52,15 @@ pub(crate) fn open_share(
     share: &SealedShare,
 ) -> Result<Secret, Refused> {
     let slot = set.slots.iter().find(|slot| slot.index == share.index);
-    let slot = slot.ok_or_else(|| {
-        Refused::new(
-            Refusal::ShareForeign,
-            "the share set has no share with this index",
-        )
-    })?;
+    let slot = slot
+        .ok_or_else(|| Refused::new(Refusal::ShareForeign, "the share set has no share with this index"))?;
     let context = share_in_context(purpose, &module.boot, &set.set, share.index);
     let sealed = wire::seal::parse(&share.sealed)
         .map_err(|_| Refused::new(Refusal::BoxDamaged, "the share's box is damaged; send it again"))?;
     let len = wire::seal::plain_len(&sealed);
     let plain = module.open_box(&inner.one_time, purpose, &context, &share.sealed, len)?;
     let mut opened = plain.with(Share::from_cbor).map_err(|_| {
-        Refused::new(
-            Refusal::ShareDamaged,
-            format!("what {} sent is no share", slot.custodian),
-        )
+        Refused::new(Refusal::ShareDamaged, format!("what {} sent is no share", slot.custodian))
     })?;
     let checked = if opened.set != set.set || opened.epoch != set.epoch {
         let why = format!(
@@ -76,10 +69,7 @@ pub(crate) fn open_share(
         );
         Err(Refused::new(Refusal::ShareForeign, why))
     } else if opened.version != 1 || opened.index != slot.index || opened.commitment() != slot.commitment {
-        let why = format!(
-            "the share of {} is damaged: it does not match its commitment",
-            slot.custodian
-        );
+        let why = format!("the share of {} is damaged: it does not match its commitment", slot.custodian);
         Err(Refused::new(Refusal::ShareDamaged, why))
     } else {
         module
@@ -98,10 +88,7 @@ impl Module {
     /// Makes a root and its shares; nothing exists yet.
     pub(crate) fn genesis(&self, bytes: &[u8]) -> Result<GenesisShares, Refused> {
         let signed = SignedCommand::from_cbor(bytes).map_err(|error| {
-            Refused::new(
-                Refusal::BadCommand,
-                format!("the signed command is not canonical: {error}"),
-            )
+            Refused::new(Refusal::BadCommand, format!("the signed command is not canonical: {error}"))
         })?;
         let command = wire::quorum::check(&signed, None)?;
         let genesis = self.check_genesis(&command)?;
@@ -109,23 +96,10 @@ impl Module {
         let (set, shares) = self.make_shares(&root, &genesis, command.instance)?;
         let set_bytes = set.to_cbor();
         let mac = root.certificate_mac(&self.arena, &set_bytes)?;
-        let certificate = ShareCertificate {
-            set: Bytes(set_bytes),
-            mac,
-        }
-        .to_cbor();
-        let answer = GenesisShares {
-            certificate: Bytes(certificate.clone()),
-            shares,
-        };
-        let proving = Proving {
-            command: bytes.to_vec(),
-            genesis,
-            root,
-            certificate,
-            set,
-            proved: BTreeMap::new(),
-        };
+        let certificate = ShareCertificate { set: Bytes(set_bytes), mac }.to_cbor();
+        let answer = GenesisShares { certificate: Bytes(certificate.clone()), shares };
+        let proving =
+            Proving { command: bytes.to_vec(), genesis, root, certificate, set, proved: BTreeMap::new() };
         let mut inner = self.lock();
         let Phase::Uninitialised(slot) = &mut inner.phase else {
             return Err(wrong_state(inner.state(&self.random)));
@@ -182,67 +156,31 @@ impl Module {
         let mut members = custodians.members.iter();
         let small = usize::try_from(threshold).unwrap_or(usize::MAX);
         root.split(&self.random, small, count, |index, value| {
-            let member = members
-                .next()
-                .ok_or_else(|| Refused::new(Refusal::BadSet, "more shares than custodians"))?;
-            let mut share = Share {
-                version: 1,
-                set,
-                epoch: 1,
-                index,
-                threshold,
-                value: *value,
-            };
+            let member =
+                members.next().ok_or_else(|| Refused::new(Refusal::BadSet, "more shares than custodians"))?;
+            let mut share = Share { version: 1, set, epoch: 1, index, threshold, value: *value };
             let mut plain = share.to_cbor();
             let (name, key) = (member.name.clone(), member.key);
-            slots.push(ShareSlot {
-                index,
-                custodian: name,
-                key,
-                commitment: share.commitment(),
-            });
-            let sealed = wire::seal::seal(
-                &key,
-                &share_out_context(&set, index),
-                &plain,
-                &self.random.p256()?,
-            );
+            slots.push(ShareSlot { index, custodian: name, key, commitment: share.commitment() });
+            let sealed =
+                wire::seal::seal(&key, &share_out_context(&set, index), &plain, &self.random.p256()?);
             plain.zeroize();
             share.value.zeroize();
             let why = format!("the enrolled key of {} is no P-256 point", member.name);
-            boxes.push(Bytes(
-                sealed.map_err(|_| Refused::new(Refusal::BadSet, why))?.to_cbor(),
-            ));
+            boxes.push(Bytes(sealed.map_err(|_| Refused::new(Refusal::BadSet, why))?.to_cbor()));
             Ok(())
         })?;
-        Ok((
-            ShareSet {
-                version: 1,
-                suite: 1,
-                instance,
-                set,
-                epoch: 1,
-                threshold,
-                slots,
-            },
-            boxes,
-        ))
+        Ok((ShareSet { version: 1, suite: 1, instance, set, epoch: 1, threshold, slots }, boxes))
     }
 
     /// One custodian shows that his share is good.
     pub(crate) fn prove(&self, share: &SealedShare) -> Result<Progress, Refused> {
         let mut inner = self.lock();
         let Phase::Uninitialised(Some(proving)) = &inner.phase else {
-            return Err(Refused::new(
-                Refusal::ShareForeign,
-                "no genesis waits for shares; start it again",
-            ));
+            return Err(Refused::new(Refusal::ShareForeign, "no genesis waits for shares; start it again"));
         };
         if share.certificate.0 != proving.certificate {
-            return Err(Refused::new(
-                Refusal::ShareForeign,
-                "the share belongs to another genesis",
-            ));
+            return Err(Refused::new(Refusal::ShareForeign, "the share belongs to another genesis"));
         }
         let value = open_share(self, &inner, Purpose::Prove, &proving.set, share)?;
         let Phase::Uninitialised(Some(proving)) = &mut inner.phase else {
@@ -274,33 +212,16 @@ impl Module {
             );
             return Err(Refused::new(Refusal::ShareUnproved, why));
         }
-        let shares: Vec<(u64, &Secret)> = proving
-            .proved
-            .iter()
-            .map(|(index, value)| (*index, value))
-            .collect();
+        let shares: Vec<(u64, &Secret)> =
+            proving.proved.iter().map(|(index, value)| (*index, value)).collect();
         let combinations = prove_sets(self, &proving.root, &shares, proving.set.threshold)?;
         let Some(proving) = slot.take() else {
             return Err(Refused::new(Refusal::ShareUnproved, "start it again"));
         };
-        let Proving {
-            command,
-            genesis,
-            root,
-            certificate,
-            ..
-        } = *proving;
+        let Proving { command, genesis, root, certificate, .. } = *proving;
         let seed = root.log_seed(&self.arena, &genesis.node)?;
         let (origin, node) = (genesis.origin, genesis.node);
-        let mut log = Log::new(
-            LogState::new(),
-            Frontier::new(),
-            origin,
-            node,
-            self.boot,
-            seed,
-            self.started,
-        );
+        let mut log = Log::new(LogState::new(), Frontier::new(), origin, node, self.boot, seed, self.started);
         let verifier = log.verifier();
         let event = GenesisEvent {
             command: Bytes(command),
@@ -315,11 +236,7 @@ impl Module {
         drop(inner);
         self.notify();
         self.wait_durable(index)?;
-        Ok(GenesisDone {
-            vkey: verifier.to_string(),
-            index,
-            combinations,
-        })
+        Ok(GenesisDone { vkey: verifier.to_string(), index, combinations })
     }
 }
 
@@ -335,10 +252,8 @@ fn prove_sets(
     let mut picked: Vec<usize> = (0..take).collect();
     let mut combined = 0;
     loop {
-        let set: Vec<(u64, &Secret)> = picked
-            .iter()
-            .filter_map(|at| shares.get(at % count).copied())
-            .collect();
+        let set: Vec<(u64, &Secret)> =
+            picked.iter().filter_map(|at| shares.get(at % count).copied()).collect();
         if !root.equals(&module.arena, &set) {
             return Err(Refused::new(
                 Refusal::ShareSet,
@@ -346,11 +261,7 @@ fn prove_sets(
             ));
         }
         combined += 1;
-        let more = if all {
-            next_combination(&mut picked, count)
-        } else {
-            next_run(&mut picked, count)
-        };
+        let more = if all { next_combination(&mut picked, count) } else { next_run(&mut picked, count) };
         if !more {
             return Ok(combined);
         }
@@ -358,17 +269,15 @@ fn prove_sets(
 }
 
 fn binomial(n: u64, k: u64) -> Option<u64> {
-    (0..k.min(n.checked_sub(k)?)).try_fold(1_u64, |product, at| {
-        product.checked_mul(n - at).map(|value| value / (at + 1))
-    })
+    (0..k.min(n.checked_sub(k)?))
+        .try_fold(1_u64, |product, at| product.checked_mul(n - at).map(|value| value / (at + 1)))
 }
 
 /// The next combination in lexicographic order.
 fn next_combination(picked: &mut [usize], count: usize) -> bool {
     let take = picked.len();
-    let Some(place) = (0..take)
-        .rev()
-        .find(|place| picked.get(*place).is_some_and(|at| *at < count - take + place))
+    let Some(place) =
+        (0..take).rev().find(|place| picked.get(*place).is_some_and(|at| *at < count - take + place))
     else {
         return false;
     };
@@ -397,11 +306,7 @@ mod tests {
             while next_combination(&mut picked, n) {
                 assert!(seen.insert(picked.clone()));
             }
-            assert_eq!(
-                seen.len() as u64,
-                binomial(n as u64, k as u64).unwrap(),
-                "{n} {k}"
-            );
+            assert_eq!(seen.len() as u64, binomial(n as u64, k as u64).unwrap(), "{n} {k}");
         }
         assert_eq!(binomial(32, 16), Some(601_080_390));
     }

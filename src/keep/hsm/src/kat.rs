@@ -44,11 +44,7 @@ pub struct SelfTestError(pub &'static str);
 /// Runs every test.
 pub(crate) fn run(expected: &Answers) -> Result<(), SelfTestError> {
     check("SHA-256", Sha256::digest(b"abc").as_slice(), &expected.sha256)?;
-    check(
-        "HMAC-SHA-256",
-        &hmac(b"Jefe", b"what do ya want for nothing?"),
-        &expected.hmac,
-    )?;
+    check("HMAC-SHA-256", &hmac(b"Jefe", b"what do ya want for nothing?"), &expected.hmac)?;
     let mut okm = [0; 32];
     let salt: [u8; 13] = hex("000102030405060708090a0b0c");
     let expanded = hkdf::Hkdf::<Sha256>::new(Some(&salt), &[0x0b; 22])
@@ -82,11 +78,7 @@ fn signatures(expected: &Answers) -> Result<(), SelfTestError> {
     let seed: [u8; 32] = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
     let key = ed25519_dalek::SigningKey::from_bytes(&seed);
     let signature = key.sign(b"").to_bytes();
-    check(
-        "Ed25519",
-        signature.get(..32).unwrap_or_default(),
-        &expected.ed25519,
-    )?;
+    check("Ed25519", signature.get(..32).unwrap_or_default(), &expected.ed25519)?;
     let scalar: [u8; 32] = hex("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721");
     let secret = p256::SecretKey::from_slice(&scalar).map_err(|_| SelfTestError("P-256"))?;
     let signature = wire::seal::sign(&secret, b"sample");
@@ -110,18 +102,12 @@ fn shares(expected: &Answers) -> Result<(), SelfTestError> {
 }
 
 fn check(name: &'static str, found: &[u8], expected: &[u8]) -> Result<(), SelfTestError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(SelfTestError(name))
-    }
+    if found == expected { Ok(()) } else { Err(SelfTestError(name)) }
 }
 
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mac = <hmac::Hmac<Sha256> as KeyInit>::new_from_slice(key);
-    mac.map_or([0; 32], |mac| {
-        mac.chain_update(message).finalize().into_bytes().into()
-    })
+    mac.map_or([0; 32], |mac| mac.chain_update(message).finalize().into_bytes().into())
 }
 
 const fn hex<const N: usize>(text: &str) -> [u8; N] {
@@ -132,10 +118,7 @@ const fn hex<const N: usize>(text: &str) -> [u8; N] {
         }
     }
     let (text, mut bytes, mut at) = (text.as_bytes(), [0; N], 0);
-    #[allow(
-        clippy::indexing_slicing,
-        reason = "evaluated at compile time: a wrong length does not build"
-    )]
+    #[allow(clippy::indexing_slicing, reason = "evaluated at compile time: a wrong length does not build")]
     while at < N {
         bytes[at] = digit(text[2 * at]) << 4 | digit(text[2 * at + 1]);
         at += 1;
@@ -161,42 +144,12 @@ mod tests {
             bytes
         };
         let planted = [
-            (
-                Answers {
-                    sha256: wrong(good.sha256),
-                    ..good
-                },
-                "SHA-256",
-            ),
-            (
-                Answers {
-                    hmac: wrong(good.hmac),
-                    ..good
-                },
-                "HMAC-SHA-256",
-            ),
-            (
-                Answers {
-                    hkdf: wrong(good.hkdf),
-                    ..good
-                },
-                "HKDF-SHA-256",
-            ),
+            (Answers { sha256: wrong(good.sha256), ..good }, "SHA-256"),
+            (Answers { hmac: wrong(good.hmac), ..good }, "HMAC-SHA-256"),
+            (Answers { hkdf: wrong(good.hkdf), ..good }, "HKDF-SHA-256"),
             (Answers { gcm: [0; 16], ..good }, "AES-256-GCM"),
-            (
-                Answers {
-                    ed25519: wrong(good.ed25519),
-                    ..good
-                },
-                "Ed25519",
-            ),
-            (
-                Answers {
-                    p256: wrong(good.p256),
-                    ..good
-                },
-                "P-256",
-            ),
+            (Answers { ed25519: wrong(good.ed25519), ..good }, "Ed25519"),
+            (Answers { p256: wrong(good.p256), ..good }, "P-256"),
             (Answers { shares: 0x2b, ..good }, "share interpolation"),
         ];
         for (answers, name) in planted {

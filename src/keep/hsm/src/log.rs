@@ -112,8 +112,7 @@ impl Log {
 
     fn signer(&self) -> SigningKey {
         // The expanded key lives on the caller's stack, which is secret memory, and erases itself.
-        self.seed
-            .with(|seed| SigningKey::from_bytes(&seed.first_chunk().copied().unwrap_or_default()))
+        self.seed.with(|seed| SigningKey::from_bytes(&seed.first_chunk().copied().unwrap_or_default()))
     }
 
     /// Refuses new work while keyd is too far behind.
@@ -121,10 +120,7 @@ impl Log {
         if self.pending.len() < PENDING_MAX && self.pending_bytes < PENDING_BYTES_MAX {
             Ok(())
         } else {
-            Err(Refused::new(
-                Refusal::Busy,
-                "too many log entries wait to be made durable; try again",
-            ))
+            Err(Refused::new(Refusal::Busy, "too many log entries wait to be made durable; try again"))
         }
     }
 
@@ -156,18 +152,12 @@ impl Log {
                 "the log entry of this would be longer than 65535 bytes",
             ));
         }
-        let advanced = self
-            .state
-            .advance(&entry.event, self.boot, self.node, entry.mono_ns);
+        let advanced = self.state.advance(&entry.event, self.boot, self.node, entry.mono_ns);
         entry.state_root = advanced.map_err(|error| forbidden(&error))?;
         let bytes = entry.to_cbor();
         self.frontier.push(leaf_hash(&bytes));
         self.pending_bytes += bytes.len();
-        self.pending.push_back(Pending {
-            entry: bytes,
-            frontier: self.frontier.clone(),
-            record,
-        });
+        self.pending.push_back(Pending { entry: bytes, frontier: self.frontier.clone(), record });
         Ok(entry.seq)
     }
 
@@ -194,17 +184,11 @@ impl Log {
 
     /// What keyd has to make durable next, with a signed head over it.
     pub(crate) fn collect(&mut self) -> Collected {
-        let mut collected = Collected {
-            first: self.durable,
-            ..Collected::default()
-        };
+        let mut collected = Collected { first: self.durable, ..Collected::default() };
         let mut bytes = 0;
         let mut head = None;
         for pending in &self.pending {
-            let record = pending
-                .record
-                .as_ref()
-                .map_or(0, |record| record.bytes.len() + record.id.len());
+            let record = pending.record.as_ref().map_or(0, |record| record.bytes.len() + record.id.len());
             bytes += pending.entry.len() + record + 64;
             if bytes > COLLECT_BYTES && head.is_some() {
                 break;
@@ -214,11 +198,7 @@ impl Log {
             head = Some(&pending.frontier);
         }
         if let Some(head) = head {
-            let checkpoint = Checkpoint {
-                origin: self.origin.clone(),
-                size: head.size(),
-                root: head.root(),
-            };
+            let checkpoint = Checkpoint { origin: self.origin.clone(), size: head.size(), root: head.root() };
             collected.root = checkpoint.root;
             collected.checkpoint = sign_checkpoint(&checkpoint, &self.signer());
             self.heads.insert(checkpoint.size, checkpoint.root);
@@ -241,8 +221,6 @@ fn root_or_zero(size: u64, root: &Hash) -> Digest {
 }
 
 fn wall_ns() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -92,22 +92,12 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn new(root: Root, log: Log, masters: BTreeMap<KeyId, Arc<MasterKey>>) -> Self {
         let (guard, imports, results) = (Guard::default(), BTreeMap::new(), BTreeMap::new());
-        Self {
-            root,
-            log,
-            masters,
-            guard,
-            imports,
-            results,
-        }
+        Self { root, log, masters, guard, imports, results }
     }
 
     /// Whether a quorum has wiped this module; what is left waits for its last entry to be durable.
     pub(crate) fn is_zeroised(&self) -> bool {
-        self.log
-            .state()
-            .instance()
-            .is_some_and(|instance| instance.zeroised)
+        self.log.state().instance().is_some_and(|instance| instance.zeroised)
     }
 
     /// Wipes every key at once, but the log's, which still signs the head over the entry that says so.
@@ -151,28 +141,17 @@ impl Live {
 
     pub(crate) fn release(&mut self, ticket: u64) -> Result<BatchResult, Refused> {
         if !self.results.contains_key(&ticket) {
-            return Err(Refused::new(
-                Refusal::UnknownTicket,
-                "no result waits under this ticket",
-            ));
+            return Err(Refused::new(Refusal::UnknownTicket, "no result waits under this ticket"));
         }
         if ticket >= self.log.durable() {
-            return Err(Refused::new(
-                Refusal::NotDurable,
-                "the log entry of this result is not durable yet",
-            ));
+            return Err(Refused::new(Refusal::NotDurable, "the log entry of this result is not durable yet"));
         }
-        self.results
-            .remove(&ticket)
-            .ok_or_else(|| Refused::new(Refusal::UnknownTicket, "no such result"))
+        self.results.remove(&ticket).ok_or_else(|| Refused::new(Refusal::UnknownTicket, "no such result"))
     }
 
     pub(crate) fn keys(&self) -> Keys {
         let keys = self.log.state().keys();
-        let info = keys.map(|(_, key)| KeyInfo {
-            attributes: key.made.attributes.clone(),
-            state: key.state,
-        });
+        let info = keys.map(|(_, key)| KeyInfo { attributes: key.made.attributes.clone(), state: key.state });
         Keys { keys: info.collect() }
     }
 }
@@ -203,9 +182,7 @@ impl Module {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic aborts the process, so a poisoned lock is never met; in tests the data behind it is as good as it was.
-        self.inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn notify(&self) {
@@ -270,10 +247,7 @@ impl Module {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Collected {
-                    first: ack.durable,
-                    ..Collected::default()
-                });
+                return Ok(Collected { first: ack.durable, ..Collected::default() });
             }
             let waited = self.changed.wait_timeout(inner, left);
             inner = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(inner, _)| inner);
@@ -350,12 +324,7 @@ impl Inner {
                 break;
             };
             let ((code, socket, request), count) = (*first.key(), *first.get());
-            let event = DeniedEvent {
-                code,
-                socket: socket.to_owned(),
-                request,
-                count,
-            };
+            let event = DeniedEvent { code, socket: socket.to_owned(), request, count };
             live.log.make(random, Event::Denied(event), None)?;
             first.remove();
         }
@@ -365,10 +334,7 @@ impl Inner {
 
 /// Wraps a sealed record for keyd.
 pub(crate) fn stored(id: &KeyId, bytes: Vec<u8>) -> StoredRecord {
-    StoredRecord {
-        id: id.to_string(),
-        bytes: bytes.into(),
-    }
+    StoredRecord { id: id.to_string(), bytes: bytes.into() }
 }
 
 pub(crate) fn wrong_state(state: ModuleState) -> Refused {
@@ -382,17 +348,10 @@ pub(crate) fn wrong_state(state: ModuleState) -> Refused {
             "a self-test or health test failed; restart it, and examine the machine if it fails again"
         }
     };
-    let code = if state == ModuleState::Fault {
-        Refusal::Fault
-    } else {
-        Refusal::WrongState
-    };
+    let code = if state == ModuleState::Fault { Refusal::Fault } else { Refusal::WrongState };
     Refused::new(code, format!("the module is {state}: {next}"))
 }
 
 pub(crate) const fn progress(have: usize, need: u64) -> Progress {
-    Progress {
-        have: have as u64,
-        need,
-    }
+    Progress { have: have as u64, need }
 }

@@ -29,10 +29,7 @@ impl OneTimeKeys {
 pub(crate) fn p256_secret(bytes: &Secret) -> Result<SecretKey, Refused> {
     let secret = bytes.with(SecretKey::from_slice);
     secret.map_err(|_| {
-        Refused::new(
-            Refusal::Fault,
-            "a P-256 key of the module is not one; make a new identity",
-        )
+        Refused::new(Refusal::Fault, "a P-256 key of the module is not one; make a new identity")
     })
 }
 
@@ -58,19 +55,10 @@ impl Module {
         };
         drop(inner);
         let identity = p256_secret(&self.identity)?;
-        let signature = wire::seal::sign(
-            &identity,
-            &one_time_bytes(purpose, &self.boot, &self.program, &key),
-        );
+        let signature =
+            wire::seal::sign(&identity, &one_time_bytes(purpose, &self.boot, &self.program, &key));
         let (boot, module) = (self.boot, self.program);
-        Ok(OneTimeKey {
-            purpose,
-            boot,
-            module,
-            key,
-            identity: self.identity_public,
-            signature,
-        })
+        Ok(OneTimeKey { purpose, boot, module, key, identity: self.identity_public, signature })
     }
 
     /// Opens a box that was sealed to the one-time key of `purpose`, straight into secret memory.
@@ -93,9 +81,7 @@ impl Module {
         if wire::seal::plain_len(&sealed) != len {
             return Err(damaged());
         }
-        let opened = self
-            .arena
-            .alloc(len, |plain| wire::seal::open(&sealed, &secret, context, plain));
+        let opened = self.arena.alloc(len, |plain| wire::seal::open(&sealed, &secret, context, plain));
         opened.map_err(|error| match error {
             securemem::AllocError::Fill(_) => damaged(),
             securemem::AllocError::Full => Refused::new(Refusal::Busy, "the module's secret memory is full"),

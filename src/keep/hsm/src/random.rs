@@ -39,11 +39,7 @@ struct Health {
 impl Health {
     /// Takes one sample; `failed` never goes back.
     fn take(&mut self, byte: u8) {
-        self.repeated = if self.repeated > 0 && byte == self.last {
-            self.repeated + 1
-        } else {
-            1
-        };
+        self.repeated = if self.repeated > 0 && byte == self.last { self.repeated + 1 } else { 1 };
         self.last = byte;
         if self.seen == 0 {
             self.first = byte;
@@ -62,10 +58,7 @@ impl Random {
     }
 
     fn with(fill: Fill) -> Result<Self, Refused> {
-        let random = Self {
-            fill,
-            health: Mutex::default(),
-        };
+        let random = Self { fill, health: Mutex::default() };
         let mut bytes = [0; START_UP];
         random.fill(&mut bytes)?;
         bytes.zeroize();
@@ -74,12 +67,8 @@ impl Random {
 
     /// Fills `bytes`, or refuses for ever after a health test has failed.
     pub fn fill(&self, bytes: &mut [u8]) -> Result<(), Refused> {
-        let fault = || {
-            Refused::new(
-                Refusal::Fault,
-                "the random source failed its health test; restart the module",
-            )
-        };
+        let fault =
+            || Refused::new(Refusal::Fault, "the random source failed its health test; restart the module");
         let mut health = self.health.lock().map_err(|_| fault())?;
         if health.failed || (self.fill)(bytes).is_err() {
             health.failed = true;
@@ -111,10 +100,7 @@ impl Random {
                 return Ok(secret);
             }
         }
-        Err(Refused::new(
-            Refusal::Fault,
-            "the random source gave no P-256 key; restart the module",
-        ))
+        Err(Refused::new(Refusal::Fault, "the random source gave no P-256 key; restart the module"))
     }
 
     /// Whether a health test has failed.
@@ -145,11 +131,7 @@ mod tests {
         };
         let biased: Fill = |bytes| {
             for (at, byte) in bytes.iter_mut().enumerate() {
-                *byte = if at % 8 == 0 {
-                    7
-                } else {
-                    u8::try_from(at % 251).unwrap()
-                };
+                *byte = if at % 8 == 0 { 7 } else { u8::try_from(at % 251).unwrap() };
             }
             Ok(())
         };

@@ -69,14 +69,7 @@ struct Claim {
 impl Recovering {
     fn new(root: Root, set: ShareSet) -> Self {
         let (state, frontier, records) = (LogState::new(), Frontier::new(), BTreeMap::new());
-        Self {
-            root: Some(root),
-            set,
-            floor: None,
-            state,
-            frontier,
-            records,
-        }
+        Self { root: Some(root), set, floor: None, state, frontier, records }
     }
 
     /// How far the replay is, once there is a floor to hold it against.
@@ -135,14 +128,9 @@ impl Module {
         let foreign = |why: &str| Refused::new(Refusal::ShareForeign, why);
         let certificate = ShareCertificate::from_cbor(&share.certificate)
             .map_err(|_| foreign("the share certificate is damaged; bring the one from the ceremony"))?;
-        let set = certificate
-            .open()
-            .map_err(|_| foreign("the share certificate holds no share set"))?;
-        let indices_differ = set
-            .slots
-            .iter()
-            .map(|slot| slot.index)
-            .collect::<std::collections::BTreeSet<_>>();
+        let set = certificate.open().map_err(|_| foreign("the share certificate holds no share set"))?;
+        let indices_differ =
+            set.slots.iter().map(|slot| slot.index).collect::<std::collections::BTreeSet<_>>();
         if (set.version, set.suite) != (1, 1)
             || indices_differ.len() != set.slots.len()
             || set.slots.len() > MEMBERS_MAX
@@ -155,17 +143,10 @@ impl Module {
         let Phase::Sealed(unsealing) = &mut inner.phase else {
             return Err(wrong_state(state));
         };
-        let place = unsealing
-            .sets
-            .iter()
-            .position(|gathering| gathering.certificate == share.certificate.0);
+        let place = unsealing.sets.iter().position(|gathering| gathering.certificate == share.certificate.0);
         let mut gathering = match place {
             Some(place) => unsealing.sets.remove(place),
-            None => Gathering {
-                certificate: share.certificate.0.clone(),
-                set,
-                shares: BTreeMap::new(),
-            },
+            None => Gathering { certificate: share.certificate.0.clone(), set, shares: BTreeMap::new() },
         };
         if gathering.shares.contains_key(&share.index) {
             unsealing.sets.push(gathering);
@@ -196,11 +177,8 @@ impl Module {
     }
 
     fn combine(&self, gathering: &Gathering, mac: &Digest) -> Result<Root, Refused> {
-        let shares: Vec<(u64, &Secret)> = gathering
-            .shares
-            .iter()
-            .map(|(index, value)| (*index, value))
-            .collect();
+        let shares: Vec<(u64, &Secret)> =
+            gathering.shares.iter().map(|(index, value)| (*index, value)).collect();
         let key = combine(&self.arena, &shares)?;
         let root = Root::new(&self.arena, key, gathering.set.instance)?;
         let set = gathering.set.to_cbor();
@@ -217,22 +195,13 @@ impl Module {
     /// The officers' floor: kept until the log shows who the officers are.
     pub(crate) fn floor(&self, bytes: &[u8]) -> Result<(), Refused> {
         let signed = SignedCommand::from_cbor(bytes).map_err(|error| {
-            Refused::new(
-                Refusal::BadCommand,
-                format!("the signed floor is not canonical: {error}"),
-            )
+            Refused::new(Refusal::BadCommand, format!("the signed floor is not canonical: {error}"))
         })?;
         let command = signed.open().map_err(|error| {
-            Refused::new(
-                Refusal::BadCommand,
-                format!("the floor's bytes are not canonical: {error}"),
-            )
+            Refused::new(Refusal::BadCommand, format!("the floor's bytes are not canonical: {error}"))
         })?;
         let Action::Floor(floor) = command.action else {
-            return Err(Refused::new(
-                Refusal::CommandKind,
-                "only a floor can be given now",
-            ));
+            return Err(Refused::new(Refusal::CommandKind, "only a floor can be given now"));
         };
         if floor.boot != self.boot {
             return Err(Refused::new(
@@ -241,19 +210,12 @@ impl Module {
             ));
         }
         if floor.size == 0 {
-            return Err(Refused::new(
-                Refusal::BelowFloor,
-                "a floor names at least the genesis entry",
-            ));
+            return Err(Refused::new(Refusal::BelowFloor, "a floor names at least the genesis entry"));
         }
         let mut inner = self.lock();
         let recovering = recovering(&mut inner, self)?;
         recovering.start_again();
-        recovering.floor = Some(Claim {
-            signed,
-            floor,
-            met: false,
-        });
+        recovering.floor = Some(Claim { signed, floor, met: false });
         inner.trouble = None;
         Ok(())
     }
@@ -263,24 +225,15 @@ impl Module {
         let mut inner = self.lock();
         let result = recovering(&mut inner, self).and_then(|recovering| {
             if recovering.floor.is_none() {
-                return Err(Refused::new(
-                    Refusal::WrongState,
-                    "the officers' floor comes before the log",
-                ));
+                return Err(Refused::new(Refusal::WrongState, "the officers' floor comes before the log"));
             }
             if replay.first != recovering.frontier.size() {
-                return Err(Refused::new(
-                    Refusal::BadFrame,
-                    "the replay does not go on where it stopped",
-                ));
+                return Err(Refused::new(Refusal::BadFrame, "the replay does not go on where it stopped"));
             }
             for bytes in &replay.entries {
                 let at = recovering.frontier.size();
                 let entry = Entry::from_cbor(bytes).map_err(|error| forged(at, &error))?;
-                recovering
-                    .state
-                    .apply(&entry)
-                    .map_err(|error| forged(at, &error))?;
+                recovering.state.apply(&entry).map_err(|error| forged(at, &error))?;
                 recovering.frontier.push(leaf_hash(bytes));
                 recovering.meet_floor()?;
             }
@@ -340,19 +293,10 @@ impl Module {
     fn recovered(&self, recovering: &mut Recovering, end: &ReplayEnd) -> Result<Live, Refused> {
         let forged = |why: &str| Refused::new(Refusal::LogForged, why.to_owned());
         let Some(claim) = &recovering.floor else {
-            return Err(Refused::new(
-                Refusal::WrongState,
-                "the officers' floor comes before the log",
-            ));
+            return Err(Refused::new(Refusal::WrongState, "the officers' floor comes before the log"));
         };
-        let known = recovering
-            .state
-            .instance()
-            .ok_or_else(|| forged("the log has no genesis"))?;
-        let root = recovering
-            .root
-            .as_ref()
-            .ok_or_else(|| forged("the root is gone; unseal again"))?;
+        let known = recovering.state.instance().ok_or_else(|| forged("the log has no genesis"))?;
+        let root = recovering.root.as_ref().ok_or_else(|| forged("the root is gone; unseal again"))?;
         if known.instance != root.instance() || recovering.set.instance != root.instance() {
             return Err(Refused::new(
                 Refusal::WrongInstance,
@@ -373,9 +317,7 @@ impl Module {
             .map_err(|error| forged(&format!("the log's head is not signed by this module: {error}")))?;
         let head = verified.checkpoint();
         if known.log_key != log.verifier().key() || (head.size, head.root) != (log.size(), log.root()) {
-            return Err(forged(
-                "the entries do not lead to the head that this module signed",
-            ));
+            return Err(forged("the entries do not lead to the head that this module signed"));
         }
         if !claim.met {
             return Err(Refused::new(
@@ -391,10 +333,7 @@ impl Module {
         log.state().check_command(&command)?;
         let masters = self.open_records(log.state(), root, &recovering.records)?;
         self.boot_entry(&mut log, &claim.signed, &command)?;
-        let root = recovering
-            .root
-            .take()
-            .ok_or_else(|| forged("the root is gone; unseal again"))?;
+        let root = recovering.root.take().ok_or_else(|| forged("the root is gone; unseal again"))?;
         Ok(Live::new(root, log, masters))
     }
 
@@ -452,18 +391,12 @@ pub(crate) fn master(secret: Secret, attributes: &wire::key::KeyAttributes) -> R
     if master.kcv() == attributes.kcv {
         Ok(master)
     } else {
-        Err(Refused::new(
-            Refusal::KeyKcv,
-            "the key does not have its check value",
-        ))
+        Err(Refused::new(Refusal::KeyKcv, "the key does not have its check value"))
     }
 }
 
 fn forged(at: u64, error: &dyn std::fmt::Display) -> Refused {
-    Refused::new(
-        Refusal::LogForged,
-        format!("log entry {at} cannot stand where it stands: {error}"),
-    )
+    Refused::new(Refusal::LogForged, format!("log entry {at} cannot stand where it stands: {error}"))
 }
 
 /// SHA-256 of a program file, given its bytes.

@@ -87,12 +87,10 @@ impl Root {
 
     /// A fresh root key.
     pub(crate) fn generate(arena: &Arena, random: &Random, instance: Id) -> Result<Self, Refused> {
-        let key = arena
-            .alloc(ROOT_LEN, |bytes| random.fill(bytes))
-            .map_err(|error| match error {
-                securemem::AllocError::Fill(refused) => refused,
-                securemem::AllocError::Full => full(()),
-            })?;
+        let key = arena.alloc(ROOT_LEN, |bytes| random.fill(bytes)).map_err(|error| match error {
+            securemem::AllocError::Fill(refused) => refused,
+            securemem::AllocError::Full => full(()),
+        })?;
         Self::new(arena, key, instance)
     }
 
@@ -185,11 +183,7 @@ impl Root {
                 return Err(refused);
             }
         }
-        Ok(SealedRecord {
-            header: Bytes(header),
-            ciphertext: Bytes(ciphertext),
-        }
-        .to_cbor())
+        Ok(SealedRecord { header: Bytes(header), ciphertext: Bytes(ciphertext) }.to_cbor())
     }
 
     /// Opens a sealed record into secret memory.
@@ -230,12 +224,7 @@ impl Root {
 
     /// Each record has its own key, so no nonce is ever used twice, not even by a cloned module.
     fn record_key(&self, arena: &Arena, header: &RecordHeader) -> Result<Secret, Refused> {
-        let wall = derive(
-            arena,
-            &self.key,
-            None,
-            &[b"wall key", &self.instance, header.wall.as_bytes()],
-        )?;
+        let wall = derive(arena, &self.key, None, &[b"wall key", &self.instance, header.wall.as_bytes()])?;
         derive(arena, &wall, Some(&header.salt), &[b"record key"])
     }
 
@@ -248,9 +237,7 @@ impl Root {
         mut take: impl FnMut(u64, &[u8; ROOT_LEN]) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         // The seed of the coefficients comes from the watched source; vsss-rs asks for an infallible one.
-        let split = self
-            .key
-            .with(|key| vsss_rs::Gf256::split_bytes(threshold, count, key, Watched(random)));
+        let split = self.key.with(|key| vsss_rs::Gf256::split_bytes(threshold, count, key, Watched(random)));
         let mut shares =
             split.map_err(|_| Refused::new(Refusal::BadSet, "the root cannot be split in this way"))?;
         let mut outcome = Ok(());
@@ -263,11 +250,7 @@ impl Root {
             }
         }
         shares.iter_mut().for_each(Zeroize::zeroize);
-        if random.has_failed() {
-            Err(no_key())
-        } else {
-            outcome
-        }
+        if random.has_failed() { Err(no_key()) } else { outcome }
     }
 
     /// Whether this set of shares gives this root.
@@ -341,11 +324,7 @@ fn derive(arena: &Arena, key: &Secret, salt: Option<&[u8]>, info: &[&[u8]]) -> R
         })
         .collect();
     let derived = arena.alloc(32, |bytes| {
-        key.with(|key| {
-            hkdf::Hkdf::<Sha256>::new(salt, key)
-                .expand(&info, bytes)
-                .map_err(|_| no_key())
-        })
+        key.with(|key| hkdf::Hkdf::<Sha256>::new(salt, key).expand(&info, bytes).map_err(|_| no_key()))
     });
     derived.map_err(|error| match error {
         securemem::AllocError::Fill(refused) => refused,

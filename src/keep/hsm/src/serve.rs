@@ -61,14 +61,9 @@ pub(crate) fn start(
     let officers = Arc::new((officers, officer_peers));
     for number in 0..OFFICER_THREADS {
         let (module, officers) = (Arc::clone(module), Arc::clone(&officers));
-        spawn_secret_stack(
-            &format!("officers-{number}"),
-            STACK_BYTES,
-            preference,
-            move || {
-                accept(&officers.0, &officers.1, |stream| serve_officer(&module, stream));
-            },
-        )?;
+        spawn_secret_stack(&format!("officers-{number}"), STACK_BYTES, preference, move || {
+            accept(&officers.0, &officers.1, |stream| serve_officer(&module, stream));
+        })?;
     }
     Ok(())
 }
@@ -132,10 +127,7 @@ fn serve_officer(module: &Module, mut stream: UnixStream) {
 }
 
 fn unreadable(error: &wire::cbor::CborError) -> Refused {
-    Refused::new(
-        Refusal::BadFrame,
-        format!("the frame is not one of the protocol: {error}"),
-    )
+    Refused::new(Refusal::BadFrame, format!("the frame is not one of the protocol: {error}"))
 }
 
 /// Reads one frame into memory of its own. `None` when the peer closed between frames or too late.

@@ -92,30 +92,18 @@ pub fn run_module(options: &Options) -> Result<std::convert::Infallible, StartEr
     let (keyd, _keyd_lock) = listen(&options.keyd_socket)?;
     let (officers, _officers_lock) = listen(&options.officers_socket)?;
     let own = rustix::process::geteuid().as_raw();
-    let peers = |uids: &Vec<u32>| Peers {
-        uids: uids.clone(),
-        own,
-    };
+    let peers = |uids: &Vec<u32>| Peers { uids: uids.clone(), own };
     let (keyd_peers, officer_peers) = (peers(&options.keyd_uids), peers(&options.officer_uids));
     serve(&module, keyd, officers, keyd_peers, officer_peers, options.memory)?;
     // No backtrace: reading symbols would open files, and there are none any more.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(
-            std::io::stderr(),
-            "citykeep-hsm: a fault at {place}; the module stops"
-        );
+        let _ = writeln!(std::io::stderr(), "citykeep-hsm: a fault at {place}; the module stops");
     }));
     Sandbox::module().install()?;
-    let ready = format!(
-        "ready boot={} memory={}\n",
-        to_hex(&module.boot),
-        module.arena.mode()
-    );
+    let ready = format!("ready boot={} memory={}\n", to_hex(&module.boot), module.arena.mode());
     // Nobody may be listening to our output; the sockets answer all the same.
-    let _ = std::io::stdout()
-        .write_all(ready.as_bytes())
-        .and_then(|()| std::io::stdout().flush());
+    let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
     loop {
         std::thread::park();
     }
@@ -129,45 +117,31 @@ fn program_digest() -> std::io::Result<[u8; 32]> {
 
 /// Makes a new identity file and gives its public half.
 pub fn new_identity(path: &Path) -> Result<PublicKey, StartError> {
-    let failed = |why: String| StartError::Identity {
-        path: path.display().to_string(),
-        why,
-    };
+    let failed = |why: String| StartError::Identity { path: path.display().to_string(), why };
     let random = Random::system()?;
     let secret = random.p256()?;
     let mut scalar = secret.to_bytes();
     let mut text = format!("{IDENTITY_HEADER}{}\n", to_hex(&scalar));
     scalar.zeroize();
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| {
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         });
     text.zeroize();
     written.map_err(|error| {
-        failed(format!(
-            "the identity cannot be written ({error}); it is never overwritten"
-        ))
+        failed(format!("the identity cannot be written ({error}); it is never overwritten"))
     })?;
     Ok(wire::seal::public_key(&secret))
 }
 
 fn read_identity(arena: &Arena, path: &Path) -> Result<Secret, StartError> {
-    let failed = |why: String| StartError::Identity {
-        path: path.display().to_string(),
-        why,
-    };
+    let failed = |why: String| StartError::Identity { path: path.display().to_string(), why };
     let make = "make one with: citykeep-hsm identity --new FILE";
     let mut file = File::open(path).map_err(|error| failed(format!("cannot be read ({error}); {make}")))?;
     let meta = file.metadata().map_err(|error| failed(error.to_string()))?;
     if meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(failed(
-            "must be ours and closed to everybody else: chmod 600".to_owned(),
-        ));
+        return Err(failed("must be ours and closed to everybody else: chmod 600".to_owned()));
     }
     let mut bytes = [0; IDENTITY_HEADER.len() + 65];
     let read = file.read_exact(&mut bytes);
@@ -190,18 +164,10 @@ fn read_identity(arena: &Arena, path: &Path) -> Result<Secret, StartError> {
 /// Binds a socket that only its own user and group can reach. The lock beside it lives as long as the process, so a
 /// socket that a killed module left behind can be replaced, and a living one cannot.
 fn listen(path: &Path) -> Result<(UnixListener, File), StartError> {
-    let failed = |why: String| StartError::Socket {
-        path: path.display().to_string(),
-        why,
-    };
+    let failed = |why: String| StartError::Socket { path: path.display().to_string(), why };
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&lock_path);
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
     let lock = lock.map_err(|error| failed(format!("its lock file cannot be made ({error})")))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| failed("another module serves here; stop it first".to_owned()))?;

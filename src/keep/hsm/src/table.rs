@@ -54,21 +54,11 @@ mod tests {
         // the table above.
         vec![
             (R::Status(Empty {}), "yyyyyy"),
-            (
-                R::Collect(Collect {
-                    durable: 0,
-                    root: [0; 32],
-                }),
-                "yyyy--",
-            ),
+            (R::Collect(Collect { durable: 0, root: [0; 32] }), "yyyy--"),
             (R::Assert(Assertions { items: vec![] }), "---y--"),
             (R::Keys(Empty {}), "---y--"),
             (
-                R::BatchOpen(BatchOpen {
-                    client: "c".into(),
-                    profile: Profile::PurchaseTac,
-                    lineage,
-                }),
+                R::BatchOpen(BatchOpen { client: "c".into(), profile: Profile::PurchaseTac, lineage }),
                 "---y--",
             ),
             (R::BatchGroups(BatchGroups { groups: vec![] }), "---y--"),
@@ -76,44 +66,20 @@ mod tests {
             (R::BatchClose(Empty {}), "---y--"),
             (R::Release(Ticket { ticket: 0 }), "---y--"),
             (R::MacVerify(MacItems { items: vec![] }), "---y--"),
-            (
-                R::Replay(Replay {
-                    first: 0,
-                    entries: vec![],
-                }),
-                "--y---",
-            ),
+            (R::Replay(Replay { first: 0, entries: vec![] }), "--y---"),
             (R::Records(Records { records: vec![] }), "--y---"),
-            (
-                R::ReplayEnd(ReplayEnd {
-                    checkpoint: String::new(),
-                }),
-                "--y---",
-            ),
+            (R::ReplayEnd(ReplayEnd { checkpoint: String::new() }), "--y---"),
             (R::Command(Bytes(vec![])), "---y--"),
         ]
     }
 
     fn officer_requests() -> Vec<(OfficerRequest, &'static str)> {
         use OfficerRequest as R;
-        let share = SealedShare {
-            certificate: Bytes(vec![]),
-            index: 1,
-            sealed: Bytes(vec![]),
-        };
-        let component = SealedComponent {
-            command: [0; 16],
-            custodian: "c".into(),
-            sealed: Bytes(vec![]),
-        };
+        let share = SealedShare { certificate: Bytes(vec![]), index: 1, sealed: Bytes(vec![]) };
+        let component = SealedComponent { command: [0; 16], custodian: "c".into(), sealed: Bytes(vec![]) };
         vec![
             (R::Status(Empty {}), "yyyyyy"),
-            (
-                R::Hello(Hello {
-                    purpose: Purpose::Unseal,
-                }),
-                "yy-y--",
-            ),
+            (R::Hello(Hello { purpose: Purpose::Unseal }), "yy-y--"),
             (R::Genesis(Bytes(vec![])), "y-----"),
             (R::Prove(share.clone()), "y-----"),
             (R::GenesisFinish(Empty {}), "y-----"),
@@ -126,10 +92,7 @@ mod tests {
     }
 
     fn row(states: &[ModuleState]) -> String {
-        ModuleState::ALL
-            .iter()
-            .map(|state| if states.contains(state) { 'y' } else { '-' })
-            .collect()
+        ModuleState::ALL.iter().map(|state| if states.contains(state) { 'y' } else { '-' }).collect()
     }
 
     #[test]
@@ -148,10 +111,7 @@ mod tests {
             (1..=14).collect::<Vec<_>>()
         );
         assert_eq!(
-            officers
-                .iter()
-                .map(|(request, _)| request.tag())
-                .collect::<Vec<_>>(),
+            officers.iter().map(|(request, _)| request.tag()).collect::<Vec<_>>(),
             (1..=10).collect::<Vec<_>>()
         );
     }

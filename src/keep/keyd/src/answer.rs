@@ -87,9 +87,7 @@ pub(crate) fn json(body: &impl Serialize) -> Response<Body> {
 pub(crate) fn whole(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::Whole(Some(body.into())));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 

@@ -55,11 +55,7 @@ struct Notes {
 impl Recorder {
     /// Notes a refusal.
     pub fn deny(&self, code: &'static str, who: Who) -> Recorded {
-        tracing::debug!(
-            code,
-            client = who.client.as_ref().map_or("-", ClientId::as_str),
-            "refused"
-        );
+        tracing::debug!(code, client = who.client.as_ref().map_or("-", ClientId::as_str), "refused");
         self.add(Category::Deny, code, who, 1);
         Recorded(())
     }
@@ -152,21 +148,14 @@ mod tests {
     #[test]
     fn folds_with_exact_counts_in_bounded_memory() {
         let recorder = Recorder::default();
-        let who = |number: u64| Who {
-            client: None,
-            certificate: Some(number.to_be_bytes()),
-        };
+        let who = |number: u64| Who { client: None, certificate: Some(number.to_be_bytes()) };
         for number in 0..10_000 {
             for _ in 0..3 {
                 let _ = recorder.deny("tls-revoked", who(number));
             }
         }
         let rows = recorder.take();
-        assert_eq!(
-            rows.len(),
-            ROWS_MAX + 1,
-            "one row more, without a name, for all the rest"
-        );
+        assert_eq!(rows.len(), ROWS_MAX + 1, "one row more, without a name, for all the rest");
         assert_eq!(rows.iter().map(|(_, count)| count).sum::<u64>(), 30_000);
         let nameless = rows.iter().find(|(row, _)| row.who == Who::default()).unwrap();
         assert_eq!(nameless.1, 30_000 - 3 * ROWS_MAX as u64);

@@ -44,13 +44,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(body: Incoming, limit: Duration) -> Self {
-        Self {
-            body,
-            limit,
-            left: limit,
-            deadline: None,
-            progress: 0,
-        }
+        Self { body, limit, left: limit, deadline: None, progress: 0 }
     }
 
     /// The clock stands still while we do not want more. It is not wound up: a trickle can't hold a stream open by
@@ -112,7 +106,5 @@ pub(crate) async fn collect(mut body: Incoming, max: usize, limit: Duration) -> 
         }
         Ok(bytes.freeze())
     };
-    timeout(limit, read)
-        .await
-        .unwrap_or_else(|_| Err(Cut::Slow.into()))
+    timeout(limit, read).await.unwrap_or_else(|_| Err(Cut::Slow.into()))
 }

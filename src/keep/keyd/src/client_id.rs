@@ -63,10 +63,7 @@ impl ClientId {
         if authority != domain.as_str() {
             return Err(NotAClient::TrustDomain);
         }
-        Ok(Self {
-            uri: uri.into(),
-            path_at: uri.len() - path.len(),
-        })
+        Ok(Self { uri: uri.into(), path_at: uri.len() - path.len() })
     }
 
     /// The whole URI.
@@ -135,10 +132,7 @@ mod tests {
 
     #[test]
     fn another_domain_is_told_apart() {
-        for other in [
-            "spiffe://rongcheng.example/clearing/engine-1",
-            "spiffe://weihai.example.com/a",
-        ] {
+        for other in ["spiffe://rongcheng.example/clearing/engine-1", "spiffe://weihai.example.com/a"] {
             assert_eq!(parse(other), Err(NotAClient::TrustDomain), "{other}");
         }
     }

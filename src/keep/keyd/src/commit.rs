@@ -42,9 +42,7 @@ pub struct Ledger {
 
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger")
-            .field("durable", &*self.durable.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Ledger").field("durable", &*self.durable.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -97,33 +95,21 @@ impl Committer {
         let (sender, durable) = watch::channel(log.size());
         let log: SharedLog = Arc::new(Mutex::new(log));
         let stop = Arc::new(AtomicBool::new(false));
-        let mut collector = Collector {
-            link,
-            log: Arc::clone(&log),
-            store,
-            durable: sender,
-            stop: Arc::clone(&stop),
-        };
-        let ledger = Ledger {
-            log: Arc::clone(&log),
-            durable: durable.clone(),
-        };
+        let mut collector =
+            Collector { link, log: Arc::clone(&log), store, durable: sender, stop: Arc::clone(&stop) };
+        let ledger = Ledger { log: Arc::clone(&log), durable: durable.clone() };
         let raise = fatal.clone();
-        let commit = std::thread::Builder::new()
-            .name("commit".to_owned())
-            .spawn(move || {
-                if let Err(sentence) = collector.run() {
-                    raise.raise(sentence);
-                }
-            })?;
+        let commit = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
+            if let Err(sentence) = collector.run() {
+                raise.raise(sentence);
+            }
+        })?;
         let (raise, stop_publishing) = (fatal.clone(), Arc::clone(&stop));
-        let publish = std::thread::Builder::new()
-            .name("publish".to_owned())
-            .spawn(move || {
-                if let Err(failure) = publish(&log, &durable, &stop_publishing) {
-                    raise.raise(disk_sentence(&failure));
-                }
-            })?;
+        let publish = std::thread::Builder::new().name("publish".to_owned()).spawn(move || {
+            if let Err(failure) = publish(&log, &durable, &stop_publishing) {
+                raise.raise(disk_sentence(&failure));
+            }
+        })?;
         let threads = vec![commit, publish];
         Ok((Self { stop, threads }, ledger))
     }
@@ -167,8 +153,7 @@ impl Collector {
             (log.size(), if log.size() == 0 { [0; 32] } else { log.root() })
         };
         self.link.send(&KeydRequest::Collect(Collect { durable, root }))?;
-        self.durable
-            .send_if_modified(|size| std::mem::replace(size, durable) != durable);
+        self.durable.send_if_modified(|size| std::mem::replace(size, durable) != durable);
         match self.link.receive()? {
             KeydResponse::Collected(collected) => Ok(collected),
             _ => Err(unexpected()),
@@ -183,27 +168,19 @@ impl Collector {
                 self.log_size()
             ));
         }
-        let records: Vec<_> = collected
-            .records
-            .into_iter()
-            .map(|record| (record.id, record.bytes.0))
-            .collect();
+        let records: Vec<_> =
+            collected.records.into_iter().map(|record| (record.id, record.bytes.0)).collect();
         if !records.is_empty() {
-            self.store
-                .put(&records)
-                .map_err(|failure| disk_sentence(&failure))?;
+            self.store.put(&records).map_err(|failure| disk_sentence(&failure))?;
         }
         let entries: Vec<Vec<u8>> = collected.entries.into_iter().map(|entry| entry.0).collect();
         let mut log = lock(&self.log);
-        log.append(&entries, &collected.checkpoint)
-            .map_err(|failure| disk_sentence(&failure))?;
+        log.append(&entries, &collected.checkpoint).map_err(|failure| disk_sentence(&failure))?;
         if log.root() == collected.root {
             Ok(())
         } else {
-            Err(
-                "the module's head is not the root of keyd's log; restart the module and keyd, then unseal"
-                    .to_owned(),
-            )
+            Err("the module's head is not the root of keyd's log; restart the module and keyd, then unseal"
+                .to_owned())
         }
     }
 

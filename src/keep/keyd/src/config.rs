@@ -187,10 +187,8 @@ impl Limits {
 impl Config {
     /// Reads and checks a configuration file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|error| ConfigError::Read {
-            path: path.to_owned(),
-            error,
-        })?;
+        let text =
+            fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
             error: error.to_string().trim_end().to_owned(),
@@ -256,14 +254,8 @@ mod tests {
     fn refused_files() {
         let with = |limits: &str| load(&SAMPLE.replace("[limits]", &format!("[limits]\n{limits}")));
         assert!(matches!(with("more = 1"), Err(ConfigError::Syntax { .. })));
-        assert!(matches!(
-            load(&SAMPLE.replace("[tls]", "[tls]\nmore = 1")),
-            Err(ConfigError::Syntax { .. })
-        ));
-        assert!(matches!(
-            load(&format!("more = 1\n{SAMPLE}")),
-            Err(ConfigError::Syntax { .. })
-        ));
+        assert!(matches!(load(&SAMPLE.replace("[tls]", "[tls]\nmore = 1")), Err(ConfigError::Syntax { .. })));
+        assert!(matches!(load(&format!("more = 1\n{SAMPLE}")), Err(ConfigError::Syntax { .. })));
         assert!(matches!(
             load(&SAMPLE.replace("client_crl", "# client_crl")),
             Err(ConfigError::Syntax { .. })

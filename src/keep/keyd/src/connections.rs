@@ -40,10 +40,7 @@ pub(crate) struct Seat {
 
 impl Connections {
     pub(crate) fn new(per_client: usize) -> Self {
-        Self {
-            table: Arc::default(),
-            per_client,
-        }
+        Self { table: Arc::default(), per_client }
     }
 
     /// Takes a place, if the client has one left.
@@ -57,17 +54,9 @@ impl Connections {
         let number = table.next;
         table.next += 1;
         let (sender, end) = watch::channel(None);
-        let open = Open {
-            client: client.clone(),
-            chain,
-            end: sender,
-        };
+        let open = Open { client: client.clone(), chain, end: sender };
         table.open.insert(number, open);
-        Some(Seat {
-            connections: self.clone(),
-            number,
-            end,
-        })
+        Some(Seat { connections: self.clone(), number, end })
     }
 
     /// Judges every open connection's certificate again and ends those that would not be let in now.

@@ -172,14 +172,8 @@ impl Daemon {
         let records = self.store.all()?;
         let collector = module.connect_blocking().map_err(gone)?;
         let (committer, ledger) = Committer::start(collector, self.log, self.store, &self.fatal)?;
-        let sources = Sources {
-            ledger: ledger.clone(),
-            records,
-        };
-        let approval = Approval {
-            policy: self.policy_digest,
-            ca: self.tls.ca_digest(),
-        };
+        let sources = Sources { ledger: ledger.clone(), records };
+        let approval = Approval { policy: self.policy_digest, ca: self.tls.ca_digest() };
         let ready = async {
             let instance = until_operational(&control, &sources).await?;
             approval.wait(&control).await?;
@@ -261,10 +255,7 @@ async fn serve(
         tasks: Tasks::default(),
     });
     let listener = TcpListener::bind(parts.config.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; choose another address or port",
-            parts.config.listen
-        )
+        format!("cannot listen on {}; choose another address or port", parts.config.listen)
     })?;
     let address = listener.local_addr()?;
     let front = Front::new(Arc::clone(&parts.tls), limits.handshake_timeout());
@@ -282,19 +273,9 @@ async fn serve(
     let (stop_notes, told) = oneshot::channel();
     let notes = tokio::spawn(recorder.clone().run(control.clone(), told));
     let (stop, stopped) = watch::channel(false);
-    let mut server = tokio::spawn(http::serve(
-        listener,
-        front,
-        Arc::clone(&app),
-        connections,
-        stopped,
-    ));
+    let mut server = tokio::spawn(http::serve(listener, front, Arc::clone(&app), connections, stopped));
     say_ready(&address.to_string())?;
-    let Signals {
-        interrupt,
-        terminate,
-        hangup,
-    } = signals;
+    let Signals { interrupt, terminate, hangup } = signals;
     tokio::select! {
         () = upkeep.run(hangup) => {}
         _ = interrupt.recv() => {}

@@ -29,10 +29,7 @@ impl Fatal {
     /// Waits for the sentence.
     pub async fn raised(&self) -> String {
         let mut receiver = self.0.subscribe();
-        let sentence = receiver
-            .wait_for(Option::is_some)
-            .await
-            .map(|sentence| sentence.clone());
+        let sentence = receiver.wait_for(Option::is_some).await.map(|sentence| sentence.clone());
         match sentence {
             Ok(sentence) => sentence.unwrap_or_default(),
             // The sender lives in `self`.

@@ -46,10 +46,7 @@ pub struct Turned {
 impl Front {
     /// A front with these TLS files.
     pub fn new(tls: Arc<Tls>, handshake_timeout: Duration) -> Self {
-        Self {
-            tls,
-            handshake_timeout,
-        }
+        Self { tls, handshake_timeout }
     }
 
     /// Runs one handshake. No byte of HTTP is read before it is complete.
@@ -62,31 +59,18 @@ impl Front {
             (outcome, SEEN.with(RefCell::take))
         };
         let (outcome, seen) = SEEN.scope(RefCell::new(Seen::default()), handshake).await;
-        let turned = |reason| Turned {
-            reason,
-            certificate: seen.certificate,
-        };
+        let turned = |reason| Turned { reason, certificate: seen.certificate };
         let stream = match outcome {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                return Err(turned(
-                    seen.reason.unwrap_or_else(|| Reason::of_handshake(&error)),
-                ));
+                return Err(turned(seen.reason.unwrap_or_else(|| Reason::of_handshake(&error))));
             }
             Err(_) => return Err(turned(Reason::Timeout)),
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let chain = chain
-            .iter()
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         match seen.client {
-            Some(client) => Ok(Guest {
-                client,
-                certificate: seen.certificate,
-                chain,
-                stream,
-            }),
+            Some(client) => Ok(Guest { client, certificate: seen.certificate, chain, stream }),
             None => Err(turned(Reason::NoCertificate)),
         }
     }

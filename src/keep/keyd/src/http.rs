@@ -71,10 +71,7 @@ async fn drain(app: &App, mut tasks: JoinSet<()>) {
         while tasks.join_next().await.is_some() {}
         app.tasks.finish().await;
     };
-    if tokio::time::timeout(app.limits.drain_timeout(), finish)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(app.limits.drain_timeout(), finish).await.is_err() {
         tracing::warn!("requests were still under way at the end of the drain timeout; they are cut off");
     }
 }
@@ -97,20 +94,12 @@ impl Door {
         let guest = match admitted {
             Ok(guest) => guest,
             Err(turned) => {
-                let who = Who {
-                    client: None,
-                    certificate: turned.certificate,
-                };
+                let who = Who { client: None, certificate: turned.certificate };
                 let _ = self.app.recorder.deny(turned.reason.code(), who);
                 return;
             }
         };
-        let Guest {
-            client,
-            certificate,
-            chain,
-            stream,
-        } = guest;
+        let Guest { client, certificate, chain, stream } = guest;
         let caller = Caller { client, certificate };
         let Some(seat) = self.connections.enter(&caller.client, chain) else {
             let _ = self.app.recorder.deny("client-connections", caller.who());
@@ -119,12 +108,8 @@ impl Door {
         self.app.recorder.access("connected", caller.who());
         let phase = Arc::new(Phase::default());
         let limits = &self.app.limits;
-        let watched = Watched::new(
-            stream,
-            Arc::clone(&phase),
-            limits.header_timeout(),
-            limits.write_timeout(),
-        );
+        let watched =
+            Watched::new(stream, Arc::clone(&phase), limits.header_timeout(), limits.write_timeout());
         self.converse(watched, phase, caller, seat).await;
     }
 

@@ -58,9 +58,7 @@ impl DurableLog for LogDir {
     }
 
     fn proof(&self, index: u64) -> Result<String, LogFailure> {
-        Self::proof(self, index, Self::size(self))
-            .map(|proof| proof.to_text())
-            .map_err(failure)
+        Self::proof(self, index, Self::size(self)).map(|proof| proof.to_text()).map_err(failure)
     }
 
     fn publish(&mut self) -> Result<(), LogFailure> {

@@ -56,18 +56,13 @@ pub struct Module {
 impl Module {
     /// The module behind this socket.
     pub fn new(socket: &Path) -> Self {
-        Self {
-            socket: socket.to_owned(),
-        }
+        Self { socket: socket.to_owned() }
     }
 
     /// Opens a connection.
     pub async fn connect(&self) -> Result<Link, ModuleError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(gone)?;
-        Ok(Link {
-            stream,
-            inbox: BytesMut::new(),
-        })
+        Ok(Link { stream, inbox: BytesMut::new() })
     }
 
     /// Opens a connection for a thread of its own.
@@ -168,10 +163,7 @@ pub struct Control {
 impl Control {
     /// Takes the connection over.
     pub fn new(link: Link, fatal: Fatal) -> Self {
-        Self {
-            link: Arc::new(Mutex::new(link)),
-            fatal,
-        }
+        Self { link: Arc::new(Mutex::new(link)), fatal }
     }
 
     /// Asks in turn. A caller that goes away between question and answer must not leave the answer for the next one, so

@@ -191,11 +191,8 @@ impl Policy {
         if roles.next().is_some() {
             return Err(Denied::TwoRoles);
         }
-        let grants: Vec<&Grant> = role
-            .grants
-            .iter()
-            .filter(|grant| grant.operations.contains(&operation))
-            .collect();
+        let grants: Vec<&Grant> =
+            role.grants.iter().filter(|grant| grant.operations.contains(&operation)).collect();
         if grants.is_empty() {
             return Err(Denied::NotGranted);
         }
@@ -227,10 +224,12 @@ impl Role {
     fn build(name: &str, file: RoleFile, seen: &mut BTreeSet<String>) -> Result<Self, PolicyError> {
         let mut clients = Vec::with_capacity(file.clients.len());
         for pattern in file.clients {
-            clients.push(Pattern::parse(&pattern).ok_or_else(|| PolicyError::Pattern {
-                role: name.to_owned(),
-                pattern: pattern.clone(),
-            })?);
+            clients.push(
+                Pattern::parse(&pattern).ok_or_else(|| PolicyError::Pattern {
+                    role: name.to_owned(),
+                    pattern: pattern.clone(),
+                })?,
+            );
             if !seen.insert(pattern.clone()) {
                 return Err(PolicyError::PatternTwice(pattern));
             }
@@ -252,10 +251,7 @@ impl Role {
     fn check_overlap(&self, name: &str) -> Result<(), PolicyError> {
         for (at, one) in self.grants.iter().enumerate() {
             for other in self.grants.iter().skip(at + 1) {
-                let shared = one
-                    .operations
-                    .iter()
-                    .any(|operation| other.operations.contains(operation));
+                let shared = one.operations.iter().any(|operation| other.operations.contains(operation));
                 let meets = |pattern: &LineagePattern| other.lineages.iter().any(|it| it.meets(pattern));
                 let keys = one.lineages.is_empty() || one.lineages.iter().any(meets);
                 if shared && keys {
@@ -272,11 +268,7 @@ impl Role {
 
 impl Grant {
     fn build(role: &str, file: GrantFile) -> Result<Self, PolicyError> {
-        let keyed = file
-            .operations
-            .iter()
-            .filter(|operation| operation.is_keyed())
-            .count();
+        let keyed = file.operations.iter().filter(|operation| operation.is_keyed()).count();
         let distinct: BTreeSet<_> = file.operations.iter().collect();
         let error = |what| Err(grant_error(role, what));
         if file.operations.is_empty() || distinct.len() != file.operations.len() {
@@ -298,25 +290,16 @@ impl Grant {
         let mut lineages = Vec::with_capacity(file.lineages.len());
         for lineage in file.lineages {
             lineages.push(
-                LineagePattern::parse(&lineage).ok_or_else(|| PolicyError::Lineage {
-                    role: role.to_owned(),
-                    lineage,
-                })?,
+                LineagePattern::parse(&lineage)
+                    .ok_or_else(|| PolicyError::Lineage { role: role.to_owned(), lineage })?,
             );
         }
-        Ok(Self {
-            operations: file.operations,
-            lineages,
-            items_per_second: file.items_per_second,
-        })
+        Ok(Self { operations: file.operations, lineages, items_per_second: file.items_per_second })
     }
 }
 
 fn grant_error(role: &str, what: &'static str) -> PolicyError {
-    PolicyError::Grant {
-        role: role.to_owned(),
-        what,
-    }
+    PolicyError::Grant { role: role.to_owned(), what }
 }
 
 /// A client path whose last segment may be `*`, which stands for exactly one segment.

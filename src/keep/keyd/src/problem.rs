@@ -28,15 +28,7 @@ impl Refusal {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
-            status,
-            code,
-            title,
-            detail: detail.into(),
-            logged: code,
-            retry_after_s: None,
-            allow: None,
-        }
+        Self { status, code, title, detail: detail.into(), logged: code, retry_after_s: None, allow: None }
     }
 
     fn logged(self, logged: &'static str) -> Self {
@@ -44,10 +36,7 @@ impl Refusal {
     }
 
     fn retry(self, seconds: u64) -> Self {
-        Self {
-            retry_after_s: Some(seconds),
-            ..self
-        }
+        Self { retry_after_s: Some(seconds), ..self }
     }
 
     /// The body.
@@ -97,28 +86,15 @@ impl Refusal {
             "Method not allowed",
             format!("Use {allow} here."),
         );
-        Self {
-            allow: Some(allow),
-            ..refusal
-        }
+        Self { allow: Some(allow), ..refusal }
     }
 
     pub(crate) fn media_type(detail: &'static str) -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "media-type",
-            "Unsupported media type",
-            detail,
-        )
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type", detail)
     }
 
     pub(crate) fn not_acceptable(detail: &'static str) -> Self {
-        Self::new(
-            StatusCode::NOT_ACCEPTABLE,
-            "not-acceptable",
-            "Not acceptable",
-            detail,
-        )
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable", detail)
     }
 
     pub(crate) fn too_large(detail: impl Into<Cow<'static, str>>) -> Self {

@@ -85,21 +85,10 @@ mod tests {
         assert_eq!(take(&one, 60), Ok(()));
         assert_eq!(take(&one, 30), Ok(()));
         let wait = take(&one, 60).unwrap_err();
-        assert!(
-            wait > Duration::from_millis(400) && wait <= Duration::from_millis(500),
-            "{wait:?}"
-        );
+        assert!(wait > Duration::from_millis(400) && wait <= Duration::from_millis(500), "{wait:?}");
         assert_eq!(take(&two, 60), Ok(()), "another client has his own");
-        assert_eq!(
-            quotas.take(&one, Operation::StatusRead, Some(100), 60),
-            Ok(()),
-            "another operation too"
-        );
-        assert_eq!(
-            quotas.take(&one, Operation::MacsVerify, None, u64::MAX),
-            Ok(()),
-            "no quota, no limit"
-        );
+        assert_eq!(quotas.take(&one, Operation::StatusRead, Some(100), 60), Ok(()), "another operation too");
+        assert_eq!(quotas.take(&one, Operation::MacsVerify, None, u64::MAX), Ok(()), "no quota, no limit");
     }
 
     #[test]
@@ -116,9 +105,6 @@ mod tests {
         let pace = |items| quotas.pace(&one, Operation::SettlementVerify, Some(1000), items);
         assert_eq!(pace(1000), Duration::ZERO);
         let pause = pace(500);
-        assert!(
-            pause > Duration::from_millis(400) && pause <= Duration::from_millis(500),
-            "{pause:?}"
-        );
+        assert!(pause > Duration::from_millis(400) && pause <= Duration::from_millis(500), "{pause:?}");
     }
 }

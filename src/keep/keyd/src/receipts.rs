@@ -34,11 +34,7 @@ impl Receipts {
         if !dir.try_exists()? {
             fs::DirBuilder::new().mode(0o700).create(dir)?;
         }
-        let receipts = Self {
-            dir: dir.to_owned(),
-            count: Arc::default(),
-            max,
-        };
+        let receipts = Self { dir: dir.to_owned(), count: Arc::default(), max };
         receipts.sweep()?;
         Ok(receipts)
     }
@@ -50,21 +46,11 @@ impl Receipts {
 
     /// Puts a receipt together and keeps it. Only a batch whose entry is durable has one.
     pub(crate) fn issue(&self, _permit: &Permit, made: &Made<'_>) -> io::Result<Receipt> {
-        let receipt = Receipt::new(
-            made.result,
-            made.instance,
-            made.origin,
-            made.entry,
-            made.proof.to_owned(),
-        );
+        let receipt =
+            Receipt::new(made.result, made.instance, made.origin, made.entry, made.proof.to_owned());
         let bytes = serde_json::to_vec(&receipt)?;
         let new = self.dir.join(format!("{}.new", receipt.batch));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&new, self.dir.join(format!("{}.json", receipt.batch)))?;

@@ -102,11 +102,7 @@ async fn replay(control: &Control, sources: &Sources, from: u64) -> Result<(), R
     let mut next = from;
     while next < size {
         let end = size.min(next + READ_ENTRIES);
-        let read = sources
-            .ledger
-            .read(move |log| log.entries(next..end))
-            .await
-            .map_err(failed)?;
+        let read = sources.ledger.read(move |log| log.entries(next..end)).await.map_err(failed)?;
         for entries in parts(read) {
             let count = entries.len() as u64;
             done(control, KeydRequest::Replay(Replay { first: next, entries })).await?;
@@ -151,9 +147,7 @@ mod tests {
 
     #[test]
     fn parts_keep_order_and_fit() {
-        let items: Vec<Vec<u8>> = (0..300)
-            .map(|number: u16| vec![7; usize::from(number) * 200])
-            .collect();
+        let items: Vec<Vec<u8>> = (0..300).map(|number: u16| vec![7; usize::from(number) * 200]).collect();
         let parts = parts(items.clone());
         assert!(parts.len() > 5);
         for part in &parts {

@@ -62,10 +62,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn who(&self) -> Who {
-        Who {
-            client: Some(self.client.clone()),
-            certificate: self.certificate,
-        }
+        Who { client: Some(self.client.clone()), certificate: self.certificate }
     }
 }
 
@@ -168,9 +165,7 @@ async fn dispatch(app: &Arc<App>, caller: &Caller, request: Request<Incoming>) -
         return Err(Refusal::method(route.method()));
     }
     let (policy, operation) = (app.policy(), route.operation());
-    let permission = policy
-        .permits(&caller.client, operation)
-        .map_err(Refusal::not_permitted)?;
+    let permission = policy.permits(&caller.client, operation).map_err(Refusal::not_permitted)?;
     if !operation.is_keyed() {
         app.charge(caller, operation, &permission)?;
     }
@@ -205,10 +200,7 @@ fn no_parameters(query: &str) -> Result<(), Refusal> {
     if query.is_empty() {
         Ok(())
     } else {
-        Err(Refusal::bad_request(
-            "bad-query",
-            "This path takes no parameters.",
-        ))
+        Err(Refusal::bad_request("bad-query", "This path takes no parameters."))
     }
 }
 
@@ -245,37 +237,17 @@ mod tests {
     fn parameters_are_closed() {
         let key = |query| parameter(query, "key");
         assert_eq!(key("").unwrap(), None);
-        assert_eq!(
-            key("key=transit/purse/tac").unwrap().as_deref(),
-            Some("transit/purse/tac")
-        );
-        assert_eq!(
-            key("key=transit%2Fpurse%2ftac").unwrap().as_deref(),
-            Some("transit/purse/tac")
-        );
-        for bad in [
-            "key",
-            "kez=a",
-            "key=a&key=b",
-            "key=a&more=1",
-            "key=%2",
-            "key=%zz",
-            "key=%ff",
-            "&key=a",
-        ] {
+        assert_eq!(key("key=transit/purse/tac").unwrap().as_deref(), Some("transit/purse/tac"));
+        assert_eq!(key("key=transit%2Fpurse%2ftac").unwrap().as_deref(), Some("transit/purse/tac"));
+        for bad in ["key", "kez=a", "key=a&key=b", "key=a&more=1", "key=%2", "key=%zz", "key=%ff", "&key=a"] {
             assert!(key(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn only_listed_paths_are_routes() {
-        for good in [
-            "/v1/status",
-            "/v1/keys",
-            "/v1/log/checkpoint",
-            "/v1/log/tile/0/000",
-            "/v1/receipts/AB",
-        ] {
+        for good in ["/v1/status", "/v1/keys", "/v1/log/checkpoint", "/v1/log/tile/0/000", "/v1/receipts/AB"]
+        {
             assert!(Route::of(good).is_some(), "{good}");
         }
         for bad in [

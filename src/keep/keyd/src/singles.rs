@@ -36,9 +36,7 @@ pub(crate) struct Singles(mpsc::Sender<Job>);
 
 impl std::fmt::Debug for Singles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Singles")
-            .field("room", &self.0.capacity())
-            .finish()
+        f.debug_struct("Singles").field("room", &self.0.capacity()).finish()
     }
 }
 
@@ -53,16 +51,11 @@ impl Singles {
     /// Checks items of one request, 1 to [`MAC_ITEMS_MAX`].
     pub(crate) async fn check(&self, items: Vec<MacItem>) -> Result<Checked, NotChecked> {
         let (reply, answer) = oneshot::channel();
-        self.0
-            .try_send(Job { items, reply })
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => NotChecked::Full,
-                mpsc::error::TrySendError::Closed(_) => NotChecked::Module(closed()),
-            })?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(closed()))
-            .map_err(NotChecked::Module)
+        self.0.try_send(Job { items, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotChecked::Full,
+            mpsc::error::TrySendError::Closed(_) => NotChecked::Module(closed()),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(closed())).map_err(NotChecked::Module)
     }
 }
 
@@ -105,14 +98,9 @@ async fn check_window(link: &mut Link, mut window: Vec<Job>) -> Result<(), Modul
             for job in window {
                 let part: Vec<u8> = verdicts.by_ref().take(job.items.len()).collect();
                 let whole = part.len() == job.items.len();
-                let checked = Checked {
-                    verdicts: part,
-                    ticket: answer.ticket,
-                };
+                let checked = Checked { verdicts: part, ticket: answer.ticket };
                 // A client that went away does not mind.
-                let _ = job
-                    .reply
-                    .send(if whole { Ok(checked) } else { Err(unexpected()) });
+                let _ = job.reply.send(if whole { Ok(checked) } else { Err(unexpected()) });
             }
             Ok(())
         }

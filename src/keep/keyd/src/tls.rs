@@ -151,9 +151,7 @@ fn load(
     let crl = read("client revocation list", &config.client_crl)?;
     let files_digest = [&certificate, &key, &ca, &crl]
         .into_iter()
-        .fold(Sha256::new(), |digest, file| {
-            digest.chain_update(Sha256::digest(file))
-        })
+        .fold(Sha256::new(), |digest, file| digest.chain_update(Sha256::digest(file)))
         .finalize()
         .into();
     let verifier = Arc::new(client_verifier(config, &ca, &crl, domain)?);
@@ -201,9 +199,7 @@ fn client_verifier(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| bad_crl("is not PEM; give the CA's revocation list in PEM"))?;
     if crls.is_empty() {
-        return Err(bad_crl(
-            "holds no list; without a list of every CA keyd does not start",
-        ));
+        return Err(bad_crl("holds no list; without a list of every CA keyd does not start"));
     }
     // Unknown revocation status is a refusal by default; an expired list must be one too.
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
@@ -232,19 +228,11 @@ impl OneName {
         webpki::EndEntityCert::try_from(leaf)
             .and_then(|leaf| leaf.verify_is_valid_for_subject_name(&name))
             .map_err(|_| bad("is not for tls.server_name; make one whose DNS name is that name"))?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-            file_error(
-                "key",
-                &config.key,
-                "is not a PEM private key; give it in PKCS#8 PEM",
-            )
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|_| file_error("key", &config.key, "is not a PEM private key; give it in PKCS#8 PEM"))?;
         let key = CertifiedKey::from_der(chain, key, &provider())
             .map_err(|_| file_error("key", &config.key, "does not belong to tls.certificate"))?;
-        Ok(Self {
-            name: config.server_name.to_ascii_lowercase(),
-            key: Arc::new(key),
-        })
+        Ok(Self { name: config.server_name.to_ascii_lowercase(), key: Arc::new(key) })
     }
 }
 
@@ -268,28 +256,16 @@ impl ResolvesServerCert for OneName {
 }
 
 fn file_error(what: &'static str, path: &Path, why: &str) -> TlsError {
-    TlsError::File {
-        what,
-        path: path.to_owned(),
-        why: why.to_owned(),
-    }
+    TlsError::File { what, path: path.to_owned(), why: why.to_owned() }
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| TlsError::Read {
-        what,
-        path: path.to_owned(),
-        error,
-    })
+    fs::read(path).map_err(|error| TlsError::Read { what, path: path.to_owned(), error })
 }
 
 /// Reads a file that nobody else may read; the mode is checked on the file that is read.
 fn read_secret(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |error| TlsError::Read {
-        what,
-        path: path.to_owned(),
-        error,
-    };
+    let failed = |error| TlsError::Read { what, path: path.to_owned(), error };
     let mut file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
         return Err(file_error(

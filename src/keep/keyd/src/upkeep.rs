@@ -125,11 +125,7 @@ impl Upkeep {
             approved = self.is_approved(&status);
         }
         if self.app.approved.swap(approved, Ordering::AcqRel) != approved {
-            self.app.recorder.operation(if approved {
-                "approval-given"
-            } else {
-                "approval-gone"
-            });
+            self.app.recorder.operation(if approved { "approval-given" } else { "approval-gone" });
             if approved {
                 tracing::info!("policy and CA bundle are approved; keyd serves");
             } else {
@@ -143,10 +139,7 @@ impl Upkeep {
     /// What is in force, and also the bundle file that lies there: a restart would load that one.
     fn is_approved(&self, status: &ModuleStatus) -> bool {
         [self.tls.ca_digest(), self.tls.ca_found()].into_iter().all(|ca| {
-            let loaded = Approval {
-                policy: self.policy_digest,
-                ca,
-            };
+            let loaded = Approval { policy: self.policy_digest, ca };
             loaded.is_given(status)
         })
     }

@@ -78,15 +78,7 @@ pub(crate) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(crate) fn new(io: S, phase: Arc<Phase>, header_timeout: Duration, write_timeout: Duration) -> Self {
-        Self {
-            io,
-            phase,
-            header_timeout,
-            write_timeout,
-            head: None,
-            write: None,
-            linger: None,
-        }
+        Self { io, phase, header_timeout, write_timeout, head: None, write: None, linger: None }
     }
 
     fn expire(&self, what: u8) -> io::Error {
@@ -101,9 +93,7 @@ impl<S> Watched<S> {
             return outcome;
         }
         let timeout = self.write_timeout;
-        let timer = self
-            .write
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+        let timer = self.write.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(self.expire(WRITE)))
     }

@@ -89,10 +89,7 @@ pub fn retail_mac(key: &[u8; 16], message: &[u8]) -> [u8; 8] {
 }
 
 /// What all lanes of one [`diversified_mac`] call share.
-#[expect(
-    missing_debug_implementations,
-    reason = "it borrows key bytes; nothing may print them"
-)]
+#[expect(missing_debug_implementations, reason = "it borrows key bytes; nothing may print them")]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct Plan<'a> {
     /// Cipher of the derivation, and the MAC.

@@ -67,10 +67,7 @@ pub(crate) fn tdes_encrypt(key: &[u8; 16], block: &mut [u8; 8]) {
     TdesEde2::new(key.into()).encrypt_block(block.into());
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "a key passed by value is one more copy of it"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "a key passed by value is one more copy of it")]
 pub(crate) fn des_cbc_mac(key: &[u8; 8], message: &[u8]) -> [u8; 8] {
     cbc_mac(&Des::new(key.into()), message).into()
 }
@@ -132,8 +129,6 @@ fn fold(key: &[u8; 16]) -> Zeroizing<[u8; 8]> {
 }
 
 fn halves(key: &[u8; 16]) -> [&[u8; 8]; 2] {
-    let [a, b] = key.as_chunks::<8>().0 else {
-        unreachable!("16 bytes are two halves")
-    };
+    let [a, b] = key.as_chunks::<8>().0 else { unreachable!("16 bytes are two halves") };
     [a, b]
 }

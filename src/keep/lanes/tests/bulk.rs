@@ -63,12 +63,7 @@ mod tests {
         lanes: &[Lane],
         message_len: usize,
     ) -> Vec<[u8; 4]> {
-        let plan = Plan {
-            rule,
-            top: &top,
-            steps,
-            message_len,
-        };
+        let plan = Plan { rule, top: &top, steps, message_len };
         let (factors, messages): (Vec<_>, Vec<_>) = lanes.iter().copied().unzip();
         let mut tags = vec![[0; 4]; lanes.len()];
         lanes::diversified_mac(&plan, &factors, &messages, &mut tags).unwrap();
@@ -128,12 +123,7 @@ mod tests {
             for width in [8, 16, 32, 64, 128, GROUP] {
                 for count in [width - 1, width, width + 1] {
                     let lanes: Vec<Lane> = (0..count)
-                        .map(|i| {
-                            (
-                                (i as u64).to_be_bytes(),
-                                [u8::try_from(i % 251).unwrap(); MESSAGE_MAX],
-                            )
-                        })
+                        .map(|i| ((i as u64).to_be_bytes(), [u8::try_from(i % 251).unwrap(); MESSAGE_MAX]))
                         .collect();
                     let message_len = count % (MESSAGE_MAX + 1);
                     let expected: Vec<_> = lanes
@@ -155,41 +145,17 @@ mod tests {
     #[test]
     fn wrong_shapes_write_nothing() {
         let top = [1; 16];
-        let plan = Plan {
-            rule: MacRule::Sm4,
-            top: &top,
-            steps: &[Step::PerLane],
-            message_len: 22,
-        };
+        let plan = Plan { rule: MacRule::Sm4, top: &top, steps: &[Step::PerLane], message_len: 22 };
         let (factors, messages) = ([[0; 8]; 2], [[0; MESSAGE_MAX]; 2]);
         let mut tags = [[0xaa; 4]; 2];
         let mut refused = |plan: &Plan<'_>, factors: &[_], messages: &[_], why| {
-            assert_eq!(
-                lanes::diversified_mac(plan, factors, messages, &mut tags),
-                Err(why)
-            );
+            assert_eq!(lanes::diversified_mac(plan, factors, messages, &mut tags), Err(why));
             assert_eq!(tags, [[0xaa; 4]; 2]);
         };
         refused(&plan, &factors[..1], &messages, ShapeError::Lanes);
         refused(&plan, &factors, &messages[..1], ShapeError::Lanes);
-        refused(
-            &Plan {
-                message_len: 33,
-                ..plan
-            },
-            &factors,
-            &messages,
-            ShapeError::Message,
-        );
-        refused(
-            &Plan {
-                steps: &[Step::PerLane; 4],
-                ..plan
-            },
-            &factors,
-            &messages,
-            ShapeError::Steps,
-        );
+        refused(&Plan { message_len: 33, ..plan }, &factors, &messages, ShapeError::Message);
+        refused(&Plan { steps: &[Step::PerLane; 4], ..plan }, &factors, &messages, ShapeError::Steps);
     }
 
     #[test]

@@ -10,10 +10,8 @@ mod tests {
 
     impl Vector {
         fn named(name: &str) -> Self {
-            let path = concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../tests/vectors/card-crypto-vectors.json"
-            );
+            let path =
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/vectors/card-crypto-vectors.json");
             let all: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
             Self(all.into_iter().find(|vector| vector["name"] == name).expect(name))
         }
@@ -115,22 +113,15 @@ mod tests {
             .flat_map(|field| vector.bytes("inputs", field))
             .collect();
         for (data, mac) in [(&mac1_data[..], "mac1"), (&mac1_data[..4], "mac2")] {
-            assert_eq!(
-                lanes::des_cbc_mac(&session, data)[..4],
-                vector.expected::<4>(mac),
-                "{mac}"
-            );
+            assert_eq!(lanes::des_cbc_mac(&session, data)[..4], vector.expected::<4>(mac), "{mac}");
         }
     }
 
     #[test]
     fn sm4_cbc_macs() {
-        for name in [
-            "epurse-sm4-ep-purchase",
-            "epurse-sm4-capp",
-            "epurse-sm4-ed-purchase",
-            "epurse-sm4-ep-load",
-        ] {
+        for name in
+            ["epurse-sm4-ep-purchase", "epurse-sm4-capp", "epurse-sm4-ed-purchase", "epurse-sm4-ep-load"]
+        {
             let vector = Vector::named(name);
             let session = vector.expected("session_key");
             for which in ["mac1", "mac2"] {
@@ -181,12 +172,7 @@ mod tests {
                     ([Step::PerLane, Step::Shared(card)], issuer),
                 ] {
                     let top = vector.input("master_dtk");
-                    let plan = Plan {
-                        rule,
-                        top: &top,
-                        steps: &steps,
-                        message_len: data.len(),
-                    };
+                    let plan = Plan { rule, top: &top, steps: &steps, message_len: data.len() };
                     let mut tags = [[0; 4]];
                     lanes::diversified_mac(&plan, &[factor], &[message], &mut tags).unwrap();
                     assert_eq!(tags, [vector.expected("tac")], "{algorithm} {kind}");

@@ -31,9 +31,7 @@ impl Arena {
     pub fn reserve(bytes: usize, preference: Preference) -> Result<Self, MemoryError> {
         let region = Region::reserve(bytes, preference)?;
         let free = Mutex::new(FreeList::new(region.len() / UNIT));
-        Ok(Self {
-            inner: Arc::new(Inner { region, free }),
-        })
+        Ok(Self { inner: Arc::new(Inner { region, free }) })
     }
 
     /// Takes a slot of `len` bytes, all zero, and fills it in place. If `fill` fails, the slot is wiped and freed.
@@ -45,11 +43,7 @@ impl Arena {
         // An empty secret takes a unit too, so that every secret has a place of its own.
         let start = self.inner.free().take(units(len)).ok_or(AllocError::Full)?;
         // Built before the fill: an error or a panic in there drops it, which wipes and frees.
-        let mut secret = Secret {
-            inner: Arc::clone(&self.inner),
-            start,
-            len,
-        };
+        let mut secret = Secret { inner: Arc::clone(&self.inner), start, len };
         secret.with_mut(fill).map_err(AllocError::Fill)?;
         Ok(secret)
     }
@@ -164,9 +158,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret")
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        f.debug_struct("Secret").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
@@ -202,10 +194,7 @@ impl Pass {
         let depth = DEPTH.get();
         let outermost = (depth == 0).then(|| GATE.read().unwrap_or_else(PoisonError::into_inner));
         DEPTH.set(depth + 1);
-        Self {
-            _outermost: outermost,
-            _not_send: PhantomData,
-        }
+        Self { _outermost: outermost, _not_send: PhantomData }
     }
 }
 

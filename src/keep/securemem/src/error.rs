@@ -46,10 +46,7 @@ impl fmt::Display for MemoryError {
                     Some(limit) => write!(f, "{limit} bytes")?,
                     None => write!(f, "unlimited")?,
                 }
-                write!(
-                    f,
-                    ": raise LimitMEMLOCK= in the unit (`ulimit -l` in a shell), or reserve less"
-                )
+                write!(f, ": raise LimitMEMLOCK= in the unit (`ulimit -l` in a shell), or reserve less")
             }
             Self::Map { bytes, source } => {
                 write!(

@@ -14,9 +14,7 @@ struct Run {
 
 impl FreeList {
     pub(crate) fn new(units: usize) -> Self {
-        Self {
-            runs: vec![Run { start: 0, units }],
-        }
+        Self { runs: vec![Run { start: 0, units }] }
     }
 
     /// First fit: the low end stays dense, long runs survive at the high end.
@@ -35,15 +33,9 @@ impl FreeList {
     pub(crate) fn give(&mut self, start: usize, units: usize) {
         let at = self.runs.partition_point(|run| run.start < start);
         let end = start + units;
-        let after = self
-            .runs
-            .get(at)
-            .filter(|run| run.start == end)
-            .map(|run| run.units);
-        let before = at
-            .checked_sub(1)
-            .and_then(|i| self.runs.get_mut(i))
-            .filter(|run| run.start + run.units == start);
+        let after = self.runs.get(at).filter(|run| run.start == end).map(|run| run.units);
+        let before =
+            at.checked_sub(1).and_then(|i| self.runs.get_mut(i)).filter(|run| run.start + run.units == start);
         match (before, after) {
             (Some(run), Some(more)) => {
                 run.units += units + more;
@@ -52,10 +44,7 @@ impl FreeList {
             (Some(run), None) => run.units += units,
             (None, Some(more)) => {
                 if let Some(run) = self.runs.get_mut(at) {
-                    *run = Run {
-                        start,
-                        units: units + more,
-                    };
+                    *run = Run { start, units: units + more };
                 }
             }
             (None, None) => self.runs.insert(at, Run { start, units }),

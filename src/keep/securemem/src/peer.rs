@@ -21,11 +21,7 @@ pub struct Credentials {
 
 /// Reads `SO_PEERCRED`.
 pub fn credentials(stream: &UnixStream) -> io::Result<Credentials> {
-    let mut peer = libc::ucred {
-        pid: 0,
-        uid: u32::MAX,
-        gid: u32::MAX,
-    };
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut len = libc::socklen_t::try_from(size_of_val(&peer)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for as long as `stream` is borrowed; the kernel writes at most `len` bytes to
     // `peer`, a plain C struct for which any bytes are valid, and the length to `len`.
@@ -46,11 +42,7 @@ pub fn credentials(stream: &UnixStream) -> io::Result<Credentials> {
     if len as usize != size_of_val(&peer) {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(Credentials {
-        pid: peer.pid.try_into().unwrap_or(0),
-        uid: peer.uid,
-        gid: peer.gid,
-    })
+    Ok(Credentials { pid: peer.pid.try_into().unwrap_or(0), uid: peer.uid, gid: peer.gid })
 }
 
 /// Waits until a read would not block (data, end of stream or error): `true`; after `timeout`: `false`.

@@ -9,13 +9,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 /// Changing the user id or executing a file resets the first half: call this after either.
 pub fn deny_dumps() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    rustix::process::setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    )?;
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(())
 }
 
@@ -35,11 +29,7 @@ pub fn single_malloc_arena() -> io::Result<()> {
     // SAFETY: `mallopt` takes two integers and sets a number under malloc's own lock.
     // JUSTIFICATION: the allocator is the C library's, and so is its switch.
     let accepted = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-    if accepted == 1 {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    if accepted == 1 { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
 /// Nothing to do: this C library has no per-thread arenas.

@@ -71,32 +71,17 @@ impl Region {
             .ok_or(MemoryError::Size { bytes })?;
         let whole = len + 2 * page;
         let (start, mode) = match preference {
-            Preference::Auto => map_secret(whole)
-                .map(|start| (start, MemoryMode::MemfdSecret))
-                .ok(),
+            Preference::Auto => map_secret(whole).map(|start| (start, MemoryMode::MemfdSecret)).ok(),
             Preference::Mlock => None,
         }
         .map_or_else(|| map_plain(whole).map(|start| (start, MemoryMode::Mlock)), Ok)
         .map_err(|source| MemoryError::Map { bytes, source })?;
-        let base = NonNull::new(start.cast::<u8>().wrapping_add(page)).ok_or_else(|| MemoryError::Map {
-            bytes,
-            source: io::ErrorKind::AddrNotAvailable.into(),
-        })?;
+        let base = NonNull::new(start.cast::<u8>().wrapping_add(page))
+            .ok_or_else(|| MemoryError::Map { bytes, source: io::ErrorKind::AddrNotAvailable.into() })?;
         // From here on a failure drops the region, which unmaps it.
-        let region = Self {
-            base,
-            len,
-            page,
-            mode,
-        };
-        region
-            .protect()
-            .map_err(|source| MemoryError::Map { bytes, source })?;
-        region.lock().map_err(|source| MemoryError::Lock {
-            bytes,
-            limit: memlock_limit(),
-            source,
-        })?;
+        let region = Self { base, len, page, mode };
+        region.protect().map_err(|source| MemoryError::Map { bytes, source })?;
+        region.lock().map_err(|source| MemoryError::Lock { bytes, limit: memlock_limit(), source })?;
         // SAFETY: nobody else knows this region yet.
         // JUSTIFICATION: the first write to each page makes it present; `MADV_POPULATE` refuses memfd_secret.
         unsafe { region.bytes(0, len) }.zeroize();
@@ -118,10 +103,7 @@ impl Region {
     /// # Safety
     ///
     /// `offset + len` lies within the region, and no other reference reaches these bytes while this one lives.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "that the bytes are not shared is the caller's promise"
-    )]
+    #[expect(clippy::mut_from_ref, reason = "that the bytes are not shared is the caller's promise")]
     pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &mut [u8] {
         debug_assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
         // SAFETY: `base` starts `self.len` mapped, readable and writable, initialised bytes, which stay mapped for as
@@ -193,10 +175,7 @@ fn map_secret(whole: usize) -> io::Result<*mut c_void> {
     // SAFETY: `memfd_secret` takes one flag word and no pointer.
     // JUSTIFICATION: neither the standard library nor rustix wraps this call.
     let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
-    let fd = RawFd::try_from(fd)
-        .ok()
-        .filter(|fd| *fd >= 0)
-        .ok_or_else(io::Error::last_os_error)?;
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the call has just returned this open descriptor, and nobody else has it.
     // JUSTIFICATION: ownership of a raw descriptor can only be asserted.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -204,29 +183,15 @@ fn map_secret(whole: usize) -> io::Result<*mut c_void> {
     // SAFETY: a null hint lets the kernel choose, so that no existing mapping is touched; the file has this length and
     // the mapping keeps it alive after the descriptor is closed. Nobody else has the file, so it never shrinks.
     // JUSTIFICATION: mapping memory.
-    unsafe {
-        mm::mmap(
-            ptr::null_mut(),
-            whole,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
-            &fd,
-            0,
-        )
-    }
-    .map_err(Into::into)
+    unsafe { mm::mmap(ptr::null_mut(), whole, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0) }
+        .map_err(Into::into)
 }
 
 fn map_plain(whole: usize) -> io::Result<*mut c_void> {
     // SAFETY: a null hint lets the kernel choose, so that no existing mapping is touched.
     // JUSTIFICATION: mapping memory; guard pages need whole pages of our own.
     unsafe {
-        mm::mmap_anonymous(
-            ptr::null_mut(),
-            whole,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE,
-        )
+        mm::mmap_anonymous(ptr::null_mut(), whole, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
     }
     .map_err(Into::into)
 }

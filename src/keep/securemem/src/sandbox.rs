@@ -24,11 +24,7 @@ pub struct Allowed {
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
-        if self.only_if.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.only_if)
-        }
+        if self.only_if.is_empty() { Ok(()) } else { write!(f, " ({})", self.only_if) }
     }
 }
 
@@ -55,11 +51,7 @@ pub const ALLOWED: &[Allowed] = &[
     call("epoll_ctl", libc::SYS_epoll_ctl),
     call("close", libc::SYS_close),
     // Before it closes a descriptor, the standard library of a debug build asks whether it is open.
-    Allowed {
-        name: "fcntl",
-        only_if: "F_GETFD",
-        number: libc::SYS_fcntl,
-    },
+    Allowed { name: "fcntl", only_if: "F_GETFD", number: libc::SYS_fcntl },
     // Locks, randomness, time.
     call("futex", libc::SYS_futex),
     call("getrandom", libc::SYS_getrandom),
@@ -69,19 +61,11 @@ pub const ALLOWED: &[Allowed] = &[
     call("gettimeofday", libc::SYS_gettimeofday),
     call("sched_yield", libc::SYS_sched_yield),
     // The heap. No code can be added: nothing executable is mapped, and nothing becomes executable.
-    Allowed {
-        name: "mmap",
-        only_if: "MAP_ANONYMOUS, no PROT_EXEC",
-        number: libc::SYS_mmap,
-    },
+    Allowed { name: "mmap", only_if: "MAP_ANONYMOUS, no PROT_EXEC", number: libc::SYS_mmap },
     call("munmap", libc::SYS_munmap),
     call("mremap", libc::SYS_mremap),
     // Other advice could put secret memory back into dumps and forked children.
-    Allowed {
-        name: "madvise",
-        only_if: "MADV_DONTNEED or MADV_FREE",
-        number: libc::SYS_madvise,
-    },
+    Allowed { name: "madvise", only_if: "MADV_DONTNEED or MADV_FREE", number: libc::SYS_madvise },
     call("brk", libc::SYS_brk),
     // Signals whose handlers are set already, and the ways to end. Abort may signal this process and no other, so that
     // a panic (SIGABRT) does not look like a broken policy (SIGSYS).
@@ -91,21 +75,13 @@ pub const ALLOWED: &[Allowed] = &[
     call("restart_syscall", libc::SYS_restart_syscall),
     call("gettid", libc::SYS_gettid),
     call("getpid", libc::SYS_getpid),
-    Allowed {
-        name: "tgkill",
-        only_if: "this process, SIGABRT",
-        number: libc::SYS_tgkill,
-    },
+    Allowed { name: "tgkill", only_if: "this process, SIGABRT", number: libc::SYS_tgkill },
     call("exit", libc::SYS_exit),
     call("exit_group", libc::SYS_exit_group),
 ];
 
 const fn call(name: &'static str, number: c_long) -> Allowed {
-    Allowed {
-        name,
-        only_if: "",
-        number,
-    }
+    Allowed { name, only_if: "", number }
 }
 
 /// A seccomp policy, not yet in force.
@@ -127,10 +103,7 @@ impl Sandbox {
     }
 
     fn program(self) -> Result<BpfProgram, BackendError> {
-        let rules = self
-            .calls
-            .iter()
-            .map(|call| Ok((call.number, rules_of(call.number)?)));
+        let rules = self.calls.iter().map(|call| Ok((call.number, rules_of(call.number)?)));
         let rules = rules.collect::<Result<BTreeMap<_, _>, BackendError>>()?;
         let arch = TargetArch::try_from(ARCH)?;
         SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?.try_into()
@@ -141,21 +114,12 @@ impl Sandbox {
 fn rules_of(number: c_long) -> Result<Vec<SeccompRule>, BackendError> {
     let alternatives = match number {
         libc::SYS_fcntl => vec![vec![equal(1, libc::F_GETFD)]],
-        libc::SYS_madvise => vec![
-            vec![equal(2, libc::MADV_DONTNEED)],
-            vec![equal(2, libc::MADV_FREE)],
-        ],
-        libc::SYS_mmap => vec![vec![
-            masked(2, libc::PROT_EXEC, 0),
-            masked(3, libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS),
-        ]],
+        libc::SYS_madvise => vec![vec![equal(2, libc::MADV_DONTNEED)], vec![equal(2, libc::MADV_FREE)]],
+        libc::SYS_mmap => {
+            vec![vec![masked(2, libc::PROT_EXEC, 0), masked(3, libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS)]]
+        }
         libc::SYS_tgkill => vec![vec![
-            SeccompCondition::new(
-                0,
-                SeccompCmpArgLen::Dword,
-                SeccompCmpOp::Eq,
-                std::process::id().into(),
-            ),
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, std::process::id().into()),
             equal(2, libc::SIGABRT),
         ]],
         _ => vec![],
@@ -172,12 +136,7 @@ fn equal(argument: u8, value: c_int) -> Result<SeccompCondition, BackendError> {
 }
 
 fn masked(argument: u8, mask: c_int, value: c_int) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(
-        argument,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::MaskedEq(word(mask)),
-        word(value),
-    )
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(word(mask)), word(value))
 }
 
 fn word(value: c_int) -> u64 {

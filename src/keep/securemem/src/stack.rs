@@ -27,21 +27,12 @@ pub fn spawn_secret_stack(
     let mode = stack.mode();
     let name = CString::new(name).map_err(|error| MemoryError::Thread { source: error.into() })?;
     let (started, runs) = mpsc::sync_channel(1);
-    create(
-        &stack,
-        Box::new(Start {
-            name,
-            started,
-            body: Box::new(f),
-        }),
-    )
-    .map_err(|source| MemoryError::Thread { source })?;
+    create(&stack, Box::new(Start { name, started, body: Box::new(f) }))
+        .map_err(|source| MemoryError::Thread { source })?;
     // The thread outlives every owner that could be given to the region.
     mem::forget(stack);
     // A thread that is still setting itself up makes system calls that the sandbox forbids.
-    runs.recv().map_err(|_| MemoryError::Thread {
-        source: io::ErrorKind::BrokenPipe.into(),
-    })?;
+    runs.recv().map_err(|_| MemoryError::Thread { source: io::ErrorKind::BrokenPipe.into() })?;
     Ok(mode)
 }
 
@@ -64,25 +55,9 @@ fn create(stack: &Region, start: Box<Start>) -> io::Result<()> {
     // this frame because it was leaked. `thread` is written by the call and not read: the thread is detached.
     // JUSTIFICATION: as above.
     let created = unsafe {
-        check(libc::pthread_attr_setdetachstate(
-            attributes,
-            libc::PTHREAD_CREATE_DETACHED,
-        ))
-        .and_then(|()| {
-            check(libc::pthread_attr_setstack(
-                attributes,
-                stack.base().cast(),
-                stack.len(),
-            ))
-        })
-        .and_then(|()| {
-            check(libc::pthread_create(
-                thread.as_mut_ptr(),
-                attributes,
-                entry,
-                start.cast(),
-            ))
-        })
+        check(libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED))
+            .and_then(|()| check(libc::pthread_attr_setstack(attributes, stack.base().cast(), stack.len())))
+            .and_then(|()| check(libc::pthread_create(thread.as_mut_ptr(), attributes, entry, start.cast())))
     };
     // SAFETY: initialised above and used no more.
     // JUSTIFICATION: as above.
@@ -111,9 +86,5 @@ extern "C" fn entry(start: *mut c_void) -> *mut c_void {
 }
 
 fn check(code: c_int) -> io::Result<()> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(code))
-    }
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }

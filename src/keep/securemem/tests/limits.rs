@@ -14,14 +14,7 @@ use support::{case, child, leave};
 
 /// Root may lock without limit; give that up.
 fn become_ordinary_user(limit: u64) {
-    setrlimit(
-        Resource::Memlock,
-        Rlimit {
-            current: Some(limit),
-            maximum: Some(limit),
-        },
-    )
-    .unwrap();
+    setrlimit(Resource::Memlock, Rlimit { current: Some(limit), maximum: Some(limit) }).unwrap();
     if geteuid().is_root() {
         // SAFETY: `setuid` takes an integer; the C library applies it to every thread.
         // JUSTIFICATION: changing only one thread's user would not be the user's real situation.
@@ -31,11 +24,7 @@ fn become_ordinary_user(limit: u64) {
 }
 
 fn preference(case: &str) -> Preference {
-    if case == "Auto" {
-        Preference::Auto
-    } else {
-        Preference::Mlock
-    }
+    if case == "Auto" { Preference::Auto } else { Preference::Mlock }
 }
 
 #[test]
@@ -47,16 +36,7 @@ fn too_low_a_limit_is_an_error_at_start() {
             Arena::reserve(1 << 20, preference).unwrap_err(),
             spawn_secret_stack("refused", 256 * 1024, preference, || ()).unwrap_err(),
         ] {
-            assert!(
-                matches!(
-                    error,
-                    MemoryError::Lock {
-                        limit: Some(65536),
-                        ..
-                    }
-                ),
-                "{error:?}"
-            );
+            assert!(matches!(error, MemoryError::Lock { limit: Some(65536), .. }), "{error:?}");
             assert!(error.to_string().contains("raise LimitMEMLOCK="), "{error}");
         }
         // The red control: what fits the limit is granted.
@@ -67,10 +47,7 @@ fn too_low_a_limit_is_an_error_at_start() {
     for case in ["Auto", "Mlock"] {
         let output = child("too_low_a_limit_is_an_error_at_start", case);
         assert!(output.status.success(), "{case}: {output:?}");
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains("refused as expected"),
-            "{output:?}"
-        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains("refused as expected"), "{output:?}");
     }
 }
 
@@ -103,9 +80,6 @@ fn the_module_fits_eight_mebibytes() {
     for case in ["Auto", "Mlock"] {
         let output = child("the_module_fits_eight_mebibytes", case);
         assert!(output.status.success(), "{case}: {output:?}");
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains("all ten worked"),
-            "{output:?}"
-        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains("all ten worked"), "{output:?}");
     }
 }

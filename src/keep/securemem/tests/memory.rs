@@ -101,11 +101,7 @@ fn a_debugger_reads_locked_memory_but_not_secret_memory() {
 fn one_byte_over_either_edge_kills() {
     if let Some(case) = case() {
         let (preference, edge) = case.split_once(' ').unwrap();
-        let arena = arena(if preference == "Auto" {
-            Preference::Auto
-        } else {
-            Preference::Mlock
-        });
+        let arena = arena(if preference == "Auto" { Preference::Auto } else { Preference::Mlock });
         let mut all = arena.zeroed(arena.capacity()).unwrap();
         let first = all.with_mut(<[u8]>::as_mut_ptr);
         let target = match edge {
@@ -120,22 +116,9 @@ fn one_byte_over_either_edge_kills() {
         leave();
     }
     for preference in BOTH {
-        for (edge, dies) in [
-            ("first", false),
-            ("last", false),
-            ("before", true),
-            ("behind", true),
-        ] {
-            let status = child(
-                "one_byte_over_either_edge_kills",
-                &format!("{preference:?} {edge}"),
-            )
-            .status;
-            assert_eq!(
-                status.signal(),
-                dies.then_some(libc::SIGSEGV),
-                "{preference:?} {edge}: {status}"
-            );
+        for (edge, dies) in [("first", false), ("last", false), ("before", true), ("behind", true)] {
+            let status = child("one_byte_over_either_edge_kills", &format!("{preference:?} {edge}")).status;
+            assert_eq!(status.signal(), dies.then_some(libc::SIGSEGV), "{preference:?} {edge}: {status}");
         }
     }
 }
@@ -158,10 +141,7 @@ fn a_forked_child_has_no_such_memory() {
             assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
             status
         };
-        assert!(
-            libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV,
-            "{status}"
-        );
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV, "{status}");
     }
 }
 
@@ -175,11 +155,8 @@ fn drop_wipes() {
         if arena.mode() == MemoryMode::Mlock {
             assert_eq!(peek(at, PATTERN.len()).unwrap(), [0; 32]);
         }
-        let again = arena
-            .alloc(PATTERN.len(), |slot| {
-                (*slot == [0; 32]).then_some(()).ok_or("not zero")
-            })
-            .unwrap();
+        let again =
+            arena.alloc(PATTERN.len(), |slot| (*slot == [0; 32]).then_some(()).ok_or("not zero")).unwrap();
         assert_eq!(address(&again), at, "first fit gives the same slot");
     }
 }
@@ -219,10 +196,7 @@ fn full_then_freed_then_usable() {
         }
     };
     assert_eq!(refused, AllocError::Full);
-    assert_eq!(
-        (secrets.len(), arena.in_use()),
-        (arena.capacity() / 64, arena.capacity())
-    );
+    assert_eq!((secrets.len(), arena.in_use()), (arena.capacity() / 64, arena.capacity()));
     secrets.remove(5);
     assert!(arena.zeroed(65).is_err());
     secrets.push(arena.zeroed(64).unwrap());
@@ -231,14 +205,8 @@ fn full_then_freed_then_usable() {
     assert!(arena.zeroed(arena.capacity()).is_ok());
     assert_eq!(arena.zeroed(arena.capacity() + 1).unwrap_err(), AllocError::Full);
     assert!(arena.zeroed(0).unwrap().is_empty());
-    assert!(matches!(
-        Arena::reserve(0, Preference::Auto),
-        Err(MemoryError::Size { bytes: 0 })
-    ));
-    assert!(matches!(
-        Arena::reserve(usize::MAX, Preference::Auto),
-        Err(MemoryError::Size { .. })
-    ));
+    assert!(matches!(Arena::reserve(0, Preference::Auto), Err(MemoryError::Size { bytes: 0 })));
+    assert!(matches!(Arena::reserve(usize::MAX, Preference::Auto), Err(MemoryError::Size { .. })));
 }
 
 #[test]
@@ -263,10 +231,7 @@ fn random_life_never_overlaps() {
                 "someone wrote into a live slot"
             );
         }
-        let expected: usize = live
-            .iter()
-            .map(|(secret, _)| secret.len().div_ceil(32).max(1) * 32)
-            .sum();
+        let expected: usize = live.iter().map(|(secret, _)| secret.len().div_ceil(32).max(1) * 32).sum();
         assert_eq!(arena.in_use(), expected);
     }
     assert!(refused > 0, "the loop must reach the full arena");
@@ -304,10 +269,7 @@ fn equality_is_by_content() {
         Ok::<(), ()>(())
     });
     let start = start.unwrap();
-    assert!(
-        !one.ct_eq(&start) && !start.ct_eq(&one),
-        "a beginning is not the whole"
-    );
+    assert!(!one.ct_eq(&start) && !start.ct_eq(&one), "a beginning is not the whole");
 }
 
 #[test]

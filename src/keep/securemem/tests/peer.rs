@@ -17,20 +17,14 @@ use securemem::peer;
 fn peers_are_seen_and_waited_for() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let who = peer::credentials(&near).unwrap();
-    let ids = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
+    let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     assert_eq!((who.pid, (who.uid, who.gid)), (std::process::id(), ids));
     assert!(!peer::wait_readable(&near, Duration::ZERO).unwrap());
     assert!(peer::wait_writable(&near, Duration::MAX).unwrap());
     far.write_all(b"x").unwrap();
     assert!(peer::wait_readable(&near, Duration::MAX).unwrap());
     drop(far);
-    assert!(
-        peer::wait_readable(&near, Duration::ZERO).unwrap(),
-        "an end of stream is readable"
-    );
+    assert!(peer::wait_readable(&near, Duration::ZERO).unwrap(), "an end of stream is readable");
 }
 
 /// A signal in the middle of a wait neither ends it early nor makes it longer.
@@ -42,10 +36,7 @@ fn signals_do_not_end_a_wait() {
     let me = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = ignore as extern "C" fn(c_int) as libc::sighandler_t;
-        assert_eq!(
-            libc::sigaction(libc::SIGUSR2, &raw const action, ptr::null_mut()),
-            0
-        );
+        assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, ptr::null_mut()), 0);
         libc::pthread_self()
     };
     let sender = thread::spawn(move || {

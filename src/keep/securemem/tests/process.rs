@@ -14,10 +14,7 @@ use securemem::process;
 use support::{case, child, leave};
 
 fn no_new_privileges() -> bool {
-    fs::read_to_string("/proc/thread-self/status")
-        .unwrap()
-        .lines()
-        .any(|line| line == "NoNewPrivs:\t1")
+    fs::read_to_string("/proc/thread-self/status").unwrap().lines().any(|line| line == "NoNewPrivs:\t1")
 }
 
 #[test]
@@ -43,8 +40,5 @@ fn privileges_and_dumps_are_gone_for_good() {
     }
     let output = child("privileges_and_dumps_are_gone_for_good", "yes");
     assert!(output.status.success(), "{output:?}");
-    assert!(
-        String::from_utf8_lossy(&output.stdout).contains("given up"),
-        "{output:?}"
-    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("given up"), "{output:?}");
 }

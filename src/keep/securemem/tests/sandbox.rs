@@ -133,17 +133,9 @@ fn ordinary_code_that_leaves_the_policy_dies() {
         leave();
     }
     for deed in ["open", "connect", "tcp", "spawn", "exec", "older thread"] {
-        let inside = child(
-            "ordinary_code_that_leaves_the_policy_dies",
-            &format!("sandboxed {deed}"),
-        )
-        .status;
+        let inside = child("ordinary_code_that_leaves_the_policy_dies", &format!("sandboxed {deed}")).status;
         assert_eq!(inside.signal(), Some(libc::SIGSYS), "{deed}: {inside}");
-        let outside = child(
-            "ordinary_code_that_leaves_the_policy_dies",
-            &format!("free {deed}"),
-        )
-        .status;
+        let outside = child("ordinary_code_that_leaves_the_policy_dies", &format!("free {deed}")).status;
         assert!(outside.success(), "{deed}: {outside}");
     }
 }
@@ -193,10 +185,7 @@ fn abort_looks_like_an_abort() {
 fn the_listing_is_the_policy() {
     let shown: Vec<String> = ALLOWED.iter().map(ToString::to_string).collect();
     assert!(shown.contains(&"read".to_owned()));
-    assert!(
-        shown.contains(&"mmap (MAP_ANONYMOUS, no PROT_EXEC)".to_owned()),
-        "{shown:?}"
-    );
+    assert!(shown.contains(&"mmap (MAP_ANONYMOUS, no PROT_EXEC)".to_owned()), "{shown:?}");
     let mut names: Vec<_> = ALLOWED.iter().map(|call| call.name).collect();
     names.sort_unstable();
     names.dedup();

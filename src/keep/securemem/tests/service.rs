@@ -32,16 +32,10 @@ fn main() {
     for (start, signal) in [("proper", None), ("careless", Some(libc::SIGSYS))] {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("keyd.sock");
-        let output = command(&format!("{start} {}", socket.display()))
-            .output()
-            .unwrap();
+        let output = command(&format!("{start} {}", socket.display())).output().unwrap();
         assert_eq!(output.status.signal(), signal, "{start}: {output:?}");
         assert_eq!(output.status.success(), signal.is_none(), "{start}: {output:?}");
-        assert_eq!(
-            output.stdout == b"alive\n",
-            signal.is_none(),
-            "{start}: {output:?}"
-        );
+        assert_eq!(output.stdout == b"alive\n", signal.is_none(), "{start}: {output:?}");
         println!("{start} start: {}", output.status);
     }
 }
@@ -108,11 +102,7 @@ fn worker(arena: &Arena, answers: mpsc::Sender<u8>) -> mpsc::Sender<usize> {
                 // SAFETY: the call writes at most `slot.len()` bytes to `slot`.
                 // JUSTIFICATION: the random source itself is to be tested, on secret memory.
                 let got = unsafe { libc::getrandom(slot.as_mut_ptr().cast(), slot.len(), 0) };
-                usize::try_from(got)
-                    .ok()
-                    .filter(|got| *got == slot.len())
-                    .map(|_| ())
-                    .ok_or(())
+                usize::try_from(got).ok().filter(|got| *got == slot.len()).map(|_| ()).ok_or(())
             };
             let secret = arena.alloc(32, random).unwrap();
             assert!(secret.with(|bytes| bytes.iter().any(|byte| *byte != 0)));

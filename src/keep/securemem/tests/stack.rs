@@ -29,23 +29,20 @@ fn locals_lie_in_secret_memory() {
         let mode = spawn_secret_stack("stack-test", 128 * 1024, preference, move || {
             let local = black_box(PATTERN);
             let at = local.as_ptr().addr();
-            send.send((mapping_of(at), peek(at, 32).ok(), thread_name()))
-                .unwrap();
+            send.send((mapping_of(at), peek(at, 32).ok(), thread_name())).unwrap();
             black_box(&local);
         })
         .unwrap();
         let (mapping, seen, name) = receive.recv().unwrap();
         assert_eq!(name, "stack-test");
         match mode {
-            MemoryMode::MemfdSecret => assert!(
-                mapping.contains("secretmem") && seen.is_none(),
-                "{mapping} {seen:?}"
-            ),
+            MemoryMode::MemfdSecret => {
+                assert!(mapping.contains("secretmem") && seen.is_none(), "{mapping} {seen:?}")
+            }
             // The red control: the same local is found when the stack is only locked.
-            MemoryMode::Mlock => assert!(
-                !mapping.contains("secretmem") && seen == Some(PATTERN.to_vec()),
-                "{mapping}"
-            ),
+            MemoryMode::Mlock => {
+                assert!(!mapping.contains("secretmem") && seen == Some(PATTERN.to_vec()), "{mapping}")
+            }
         }
     }
     // The red control: an ordinary thread's stack is found.
@@ -57,10 +54,7 @@ fn locals_lie_in_secret_memory() {
 }
 
 fn thread_name() -> String {
-    std::fs::read_to_string("/proc/thread-self/comm")
-        .unwrap()
-        .trim()
-        .to_owned()
+    std::fs::read_to_string("/proc/thread-self/comm").unwrap().trim().to_owned()
 }
 
 #[test]
@@ -72,9 +66,7 @@ fn the_standard_library_works_there() {
     spawn_secret_stack("std", 256 * 1024, Preference::Auto, move || {
         OWN.set(OWN.get() + 1);
         for question in asked {
-            answer
-                .send((depth(question), OWN.get(), format!("{question:>4}")))
-                .unwrap();
+            answer.send((depth(question), OWN.get(), format!("{question:>4}"))).unwrap();
         }
         // A lock that lives on the secret stack itself, fought over with an ordinary thread.
         let local = Mutex::new(0_u32);
@@ -93,9 +85,8 @@ fn the_standard_library_works_there() {
     assert_eq!(OWN.get(), 7);
     drop(ask);
     let (lock, condition) = &*shared;
-    let wait = condition
-        .wait_timeout_while(lock.lock().unwrap(), Duration::from_secs(10), |n| *n == 0)
-        .unwrap();
+    let wait =
+        condition.wait_timeout_while(lock.lock().unwrap(), Duration::from_secs(10), |n| *n == 0).unwrap();
     assert_eq!(*wait.0, 20_000);
 }
 
@@ -123,11 +114,9 @@ fn overflow_and_panic_end_the_process() {
         assert!(receive.recv().is_err(), "the thread ended");
         leave();
     }
-    for (case, signal) in [
-        ("overflow", Some(libc::SIGSEGV)),
-        ("panic", Some(libc::SIGABRT)),
-        ("neither", None),
-    ] {
+    for (case, signal) in
+        [("overflow", Some(libc::SIGSEGV)), ("panic", Some(libc::SIGABRT)), ("neither", None)]
+    {
         let output = child("overflow_and_panic_end_the_process", case);
         assert_eq!(output.status.signal(), signal, "{case}: {output:?}");
     }

@@ -44,11 +44,7 @@ fn finding<T>(
     index: impl Into<Option<u64>>,
     what: impl Into<String>,
 ) -> Result<T, Finding> {
-    Err(Finding {
-        file: file.to_string(),
-        index: index.into(),
-        what: what.into(),
-    })
+    Err(Finding { file: file.to_string(), index: index.into(), what: what.into() })
 }
 
 /// What a log says, after everything in it was found good.
@@ -102,9 +98,7 @@ pub fn verify(dir: &Path, vkey: &VerifierKey, mut progress: impl FnMut(u64, u64)
         let bytes = snapshot.read(bundle)?;
         let entries = tree.bundle(bundle, &bytes)?;
         for (index, entry) in (number * TILE_WIDTH..).zip(entries) {
-            meaning
-                .entry(index, entry)
-                .or_else(|what| finding(bundle, index, what))?;
+            meaning.entry(index, entry).or_else(|what| finding(bundle, index, what))?;
         }
         progress((number * TILE_WIDTH + bundle.width).min(size), size);
     }
@@ -124,19 +118,12 @@ struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     fn new(snapshot: &'a Snapshot<'a>) -> Self {
-        Self {
-            snapshot,
-            frontier: Frontier::new(),
-            rows: vec![Vec::new(); usize::from(LEVELS_MAX)],
-        }
+        Self { snapshot, frontier: Frontier::new(), rows: vec![Vec::new(); usize::from(LEVELS_MAX)] }
     }
 
     /// Checks a bundle against its level-0 tile and everything above that it completes; gives its entries.
     fn bundle<'b>(&mut self, bundle: Tile, bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, Finding> {
-        let tile = Tile {
-            level: Some(0),
-            ..bundle
-        };
+        let tile = Tile { level: Some(0), ..bundle };
         let hashes = self.hashes(tile)?;
         let first = bundle.index * TILE_WIDTH;
         let mut entries = Vec::with_capacity(hashes.len());
@@ -162,23 +149,13 @@ impl<'a> Tree<'a> {
         let mut frontier = Frontier::new();
         for number in 0..size.div_ceil(TILE_WIDTH) {
             if let Some(tile) = Tile::of_tree(0, number, size) {
-                self.hashes(tile)?
-                    .into_iter()
-                    .for_each(|hash| frontier.push(hash));
+                self.hashes(tile)?.into_iter().for_each(|hash| frontier.push(hash));
             }
         }
         if frontier.root() == self.snapshot.head.root {
-            finding(
-                bundle,
-                index,
-                "the entry is not the one under the signed root: it was changed or moved",
-            )
+            finding(bundle, index, "the entry is not the one under the signed root: it was changed or moved")
         } else {
-            finding(
-                tile,
-                index,
-                "the entry's hash was changed, or the entry and its hash",
-            )
+            finding(tile, index, "the entry's hash was changed, or the entry and its hash")
         }
     }
 
@@ -223,11 +200,7 @@ impl<'a> Tree<'a> {
     fn finish(&mut self) -> Result<(), Finding> {
         let head = &self.snapshot.head;
         for level in 1..LEVELS_MAX {
-            let row = self
-                .rows
-                .get_mut(usize::from(level))
-                .map(std::mem::take)
-                .unwrap_or_default();
+            let row = self.rows.get_mut(usize::from(level)).map(std::mem::take).unwrap_or_default();
             if !row.is_empty() {
                 self.above(level, hashes_at(level, head.size) / TILE_WIDTH, &row)?;
             }

@@ -54,12 +54,7 @@ impl LogDir {
         make_dir(published)?;
         files::remove(&published.join(files::TEMPORARY))?;
         let (published_note, size, frontier) = read_published(published)?;
-        let mut tail = Tail {
-            published: size,
-            frontier,
-            leaves: VecDeque::new(),
-            end: None,
-        };
+        let mut tail = Tail { published: size, frontier, leaves: VecDeque::new(), end: None };
         let (mut wal, cut_bytes) = Wal::open(wal, |path, group| tail.take(path, group))?;
         if tail.end.is_some_and(|end| end < size) {
             wal.clear()?;
@@ -113,9 +108,7 @@ impl LogDir {
     pub fn append(&mut self, entries: &[impl AsRef<[u8]>], checkpoint_note: &str) -> Result<(), LogError> {
         self.sound()?;
         if entries.is_empty() || entries.iter().any(|entry| entry.as_ref().len() > ENTRY_MAX) {
-            return Err(LogError::Append(
-                "a group has entries, each of at most 65535 bytes",
-            ));
+            return Err(LogError::Append("a group has entries, each of at most 65535 bytes"));
         }
         let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry.as_ref())).collect();
         let mut frontier = self.frontier.clone();
@@ -123,9 +116,7 @@ impl LogDir {
         let head =
             unverified(checkpoint_note).ok_or(LogError::Append("the checkpoint is not a signed note"))?;
         if (head.size, head.root) != (frontier.size(), frontier.root()) {
-            return Err(LogError::Append(
-                "the checkpoint is not the head of the log with these entries",
-            ));
+            return Err(LogError::Append("the checkpoint is not the head of the log with these entries"));
         }
         let written = self.wal.append(self.frontier.size(), entries, checkpoint_note);
         self.guard(written)?;
@@ -147,15 +138,11 @@ impl LogDir {
         if !published.is_empty() {
             self.bundles(published, &mut out)?;
         }
-        self.wal
-            .entries(range.start.max(self.published_size), range.end, &mut out)?;
+        self.wal.entries(range.start.max(self.published_size), range.end, &mut out)?;
         if out.len() as u64 == range.end.saturating_sub(range.start) {
             Ok(out)
         } else {
-            damaged(
-                &self.published,
-                "bundles and write-ahead log do not give all entries",
-            )
+            damaged(&self.published, "bundles and write-ahead log do not give all entries")
         }
     }
 
@@ -184,10 +171,7 @@ impl LogDir {
             let size = size.min(self.size());
             return Err(LogError::Range { index, size });
         }
-        let published = self
-            .published_note
-            .as_deref()
-            .filter(|_| size == self.published_size);
+        let published = self.published_note.as_deref().filter(|_| size == self.published_size);
         let checkpoint = published.or_else(|| self.wal.note(size));
         Ok(TlogProof {
             index,
@@ -217,11 +201,7 @@ impl LogDir {
     }
 
     fn sound(&self) -> Result<(), LogError> {
-        if self.poisoned {
-            Err(LogError::Poisoned)
-        } else {
-            Ok(())
-        }
+        if self.poisoned { Err(LogError::Poisoned) } else { Ok(()) }
     }
 
     /// After a failed write or sync nothing is known any more.
@@ -259,10 +239,7 @@ impl Tail {
     fn take(&mut self, path: &Path, group: &group::Group<'_>) -> Result<(), LogError> {
         if self.end.is_none() && group.first > self.published {
             let (size, first) = (self.published, group.first);
-            return damaged(
-                path,
-                format!("the published tree ends at {size} and this begins at {first}"),
-            );
+            return damaged(path, format!("the published tree ends at {size} and this begins at {first}"));
         }
         for (index, entry) in (group.first..).zip(&group.entries) {
             if index >= self.published {

@@ -31,10 +31,7 @@ pub struct VerifierKey {
 impl VerifierKey {
     /// The key of the log that is called `name`. Whether the bytes are a point of the curve shows when a note is opened.
     pub fn new(name: &str, key: [u8; 32]) -> Self {
-        Self {
-            name: name.to_owned(),
-            key,
-        }
+        Self { name: name.to_owned(), key }
     }
 
     /// Reads a vkey line, `name+id+base64`; one LF at its end is left aside.
@@ -75,9 +72,7 @@ impl VerifierKey {
     }
 
     fn point(&self) -> Option<VerifyingKey> {
-        VerifyingKey::from_bytes(&self.key)
-            .ok()
-            .filter(|point| !point.is_weak())
+        VerifyingKey::from_bytes(&self.key).ok().filter(|point| !point.is_weak())
     }
 
     fn verifies(&self, text: &str, signature: &[u8]) -> bool {
@@ -249,8 +244,5 @@ fn signature_line(line: &str) -> Option<(&str, [u8; 4], Vec<u8>)> {
 
 /// Non-empty, no white space, no plus sign.
 pub(crate) fn is_key_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || c == '+')
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }

@@ -68,11 +68,7 @@ impl TlogProof {
         let index: u64 = digits.parse().ok()?;
         (index.to_string() == digits).then_some(())?;
         let path = lines.map(path_line).collect::<Option<Vec<Hash>>>()?;
-        (path.len() <= PATH_MAX).then(|| Self {
-            index,
-            path,
-            checkpoint: checkpoint.to_owned(),
-        })
+        (path.len() <= PATH_MAX).then(|| Self { index, path, checkpoint: checkpoint.to_owned() })
     }
 
     /// Checks that `entry` is the one at the proof's index in the log with this key.

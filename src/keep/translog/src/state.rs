@@ -22,16 +22,10 @@ pub use instance::Instance;
 pub use rules::may_become;
 
 /// Failure budgets of every instance (service-protocol rule 6); only a rehearsal may have others.
-pub const DEFAULT_LIMITS: Limits = Limits {
-    card: 16,
-    version: 1 << 20,
-};
+pub const DEFAULT_LIMITS: Limits = Limits { card: 16, version: 1 << 20 };
 
 /// No rehearsal raises a budget above this: the pairs are kept in memory.
-pub const LIMITS_MAX: Limits = Limits {
-    card: 1 << 16,
-    version: 1 << 24,
-};
+pub const LIMITS_MAX: Limits = Limits { card: 1 << 16, version: 1 << 24 };
 
 /// Why an entry cannot follow the entries before it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -87,19 +81,10 @@ impl LogState {
     /// Checks that `entry` can come next, and takes it. After an error the state is of no more use: the log is bad.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
         ensure(entry.version == 1, "the entry's format is not 1")?;
-        ensure(
-            entry.seq == self.size,
-            "the entry's seq is not its place in the log",
-        )?;
-        ensure(
-            entry.epoch == 0,
-            "the entry names an epoch of the log key, and there are none yet",
-        )?;
+        ensure(entry.seq == self.size, "the entry's seq is not its place in the log")?;
+        ensure(entry.epoch == 0, "the entry names an epoch of the log key, and there are none yet")?;
         self.take(entry)?;
-        ensure(
-            self.root() == entry.state_root,
-            "the entry's state root is not what the entries add up to",
-        )
+        ensure(self.root() == entry.state_root, "the entry's state root is not what the entries add up to")
     }
 
     /// For the module that makes the entry: takes `event` and gives the state root for the entry. On error nothing has
@@ -176,9 +161,8 @@ impl LogState {
     pub fn root(&self) -> Digest {
         let instance = self.instance.as_ref().map(Instance::digest).unwrap_or_default();
         let versions = self.failures.versions.iter();
-        let versions: Vec<u8> = versions
-            .flat_map(|(key, count)| [key.to_cbor(), count.to_cbor()].concat())
-            .collect();
+        let versions: Vec<u8> =
+            versions.flat_map(|(key, count)| [key.to_cbor(), count.to_cbor()].concat()).collect();
         digest(&[
             b"state",
             &self.boot,

@@ -31,14 +31,8 @@ impl Tile {
     /// tile.
     pub fn of_tree(level: u8, index: u64, size: u64) -> Option<Self> {
         let first = index.checked_mul(TILE_WIDTH)?;
-        let width = hashes_at(level, size)
-            .checked_sub(first)
-            .filter(|width| *width > 0)?;
-        Some(Self {
-            level: Some(level),
-            index,
-            width: width.min(TILE_WIDTH),
-        })
+        let width = hashes_at(level, size).checked_sub(first).filter(|width| *width > 0)?;
+        Some(Self { level: Some(level), index, width: width.min(TILE_WIDTH) })
     }
 
     /// The bundle with the entries of level-0 tile `index`.
@@ -76,9 +70,8 @@ impl Tile {
             let value = digits.parse::<u64>().ok()?;
             (digits.len() == 3).then_some(value)
         });
-        let index = groups
-            .into_iter()
-            .try_fold(0_u64, |sum, group| sum.checked_mul(1000)?.checked_add(group?))?;
+        let index =
+            groups.into_iter().try_fold(0_u64, |sum, group| sum.checked_mul(1000)?.checked_add(group?))?;
         let tile = Self { level, index, width };
         (width > 0 && tile.to_string() == path).then_some(tile)
     }
@@ -90,11 +83,7 @@ impl fmt::Display for Tile {
             Some(level) => write!(f, "tile/{level}/{}", number(self.index))?,
             None => write!(f, "tile/entries/{}", number(self.index))?,
         }
-        if self.is_full() {
-            Ok(())
-        } else {
-            write!(f, ".p/{}", self.width)
-        }
+        if self.is_full() { Ok(()) } else { write!(f, ".p/{}", self.width) }
     }
 }
 
@@ -214,14 +203,8 @@ mod tests {
     #[test]
     fn a_tree_of_seventy_thousand_has_these_tiles() {
         let width = |level, index| Tile::of_tree(level, index, 70_000).map(|tile| tile.width);
-        assert_eq!(
-            [width(0, 272), width(0, 273), width(0, 274)],
-            [Some(256), Some(112), None]
-        );
-        assert_eq!(
-            [width(1, 0), width(1, 1), width(1, 2)],
-            [Some(256), Some(17), None]
-        );
+        assert_eq!([width(0, 272), width(0, 273), width(0, 274)], [Some(256), Some(112), None]);
+        assert_eq!([width(1, 0), width(1, 1), width(1, 2)], [Some(256), Some(17), None]);
         assert_eq!([width(2, 0), width(2, 1), width(3, 0)], [Some(1), None, None]);
         assert_eq!((hashes_at(7, u64::MAX), hashes_at(8, u64::MAX)), (255, 0));
         let tile = Tile::bundle(273, 70_000).unwrap();

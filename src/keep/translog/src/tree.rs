@@ -230,12 +230,7 @@ fn complete_subtrees<R: HashReader>(reader: &R, start: u64, end: u64) -> Result<
 
 fn fold_right(peaks: &[Hash]) -> Option<Hash> {
     let (last, before) = peaks.split_last()?;
-    Some(
-        before
-            .iter()
-            .rev()
-            .fold(*last, |right, left| node_hash(left, &right)),
-    )
+    Some(before.iter().rev().fold(*last, |right, left| node_hash(left, &right)))
 }
 
 /// The largest power of two strictly below `length`, which is at least 2.

@@ -37,9 +37,7 @@ mod tests {
     const SIZE: u64 = 258;
 
     fn golden(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../../tests/golden/log")
-            .join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/log").join(name)
     }
 
     fn with(at: usize, text: &str) -> String {
@@ -60,10 +58,7 @@ mod tests {
             LINE.to_owned(),
             with(147, "20240230"),
         ];
-        (
-            lines.join("\n"),
-            vec![Ok, BadTac, UnknownKey, Malformed, Withheld, Ok, Malformed],
-        )
+        (lines.join("\n"), vec![Ok, BadTac, UnknownKey, Malformed, Withheld, Ok, Malformed])
     }
 
     struct Tally {
@@ -75,34 +70,20 @@ mod tests {
 
     fn tally(day: &str, verdicts: &[Verdict]) -> Tally {
         let profile = Profile::PurchaseTac;
-        let header = BatchHeader {
-            profile,
-            lineage: lineage(),
-            groups: Vec::new(),
-        };
-        let mut tally = Tally {
-            header,
-            tree: Tree::new(),
-            counts: Counts::default(),
-            versions: BTreeMap::new(),
-        };
+        let header = BatchHeader { profile, lineage: lineage(), groups: Vec::new() };
+        let mut tally =
+            Tally { header, tree: Tree::new(), counts: Counts::default(), versions: BTreeMap::new() };
         for (line, verdict) in f1_lines(day.as_bytes()).zip(verdicts) {
             tally.counts.add(*verdict);
             let record = match F1Line::parse(line) {
                 None => Record::malformed(line, profile),
                 Some(parsed) => {
-                    let group = Group {
-                        version: parsed.version,
-                        issuer: parsed.issuer,
-                    };
+                    let group = Group { version: parsed.version, issuer: parsed.issuer };
                     let groups = &mut tally.header.groups;
-                    let row = groups
-                        .iter()
-                        .position(|there| *there == group)
-                        .unwrap_or_else(|| {
-                            groups.push(group);
-                            groups.len() - 1
-                        });
+                    let row = groups.iter().position(|there| *there == group).unwrap_or_else(|| {
+                        groups.push(group);
+                        groups.len() - 1
+                    });
                     tally.versions.entry(parsed.version).or_default().add(*verdict);
                     parsed.record(u16::try_from(row).unwrap()).to_bytes(profile)
                 }
@@ -117,11 +98,7 @@ mod tests {
         let records = tally.tree.leaves();
         let versions = || {
             let rows = tally.versions.iter();
-            rows.map(|(version, counts)| VersionCounts {
-                version: *version,
-                counts: *counts,
-            })
-            .collect()
+            rows.map(|(version, counts)| VersionCounts { version: *version, counts: *counts }).collect()
         };
         let total = BatchTotal {
             records,
@@ -146,26 +123,16 @@ mod tests {
     }
 
     fn wrong(card: u8) -> Vec<WrongPairs> {
-        vec![WrongPairs {
-            key: key_id(1),
-            pairs: Bytes(vec![card; 16]),
-        }]
+        vec![WrongPairs { key: key_id(1), pairs: Bytes(vec![card; 16]) }]
     }
 
     /// Every kind of entry, at least once. The index of the closed batch comes with it.
     fn first_log() -> (Maker, u64) {
         let mut maker = Maker::new();
         maker.import(1);
-        for (custodian, refused) in [
-            ("custodian-1", None),
-            ("custodian-2", Some(Refusal::ComponentKcv)),
-        ] {
+        for (custodian, refused) in [("custodian-1", None), ("custodian-2", Some(Refusal::ComponentKcv))] {
             let custodian = custodian.into();
-            maker.push(Event::Component(ComponentEvent {
-                command: [2; 16],
-                custodian,
-                refused,
-            }));
+            maker.push(Event::Component(ComponentEvent { command: [2; 16], custodian, refused }));
         }
         maker.set_state(1, KeyState::Active);
         let mut random = made(2, 1);
@@ -189,40 +156,15 @@ mod tests {
         let (day, verdicts) = day();
         let index = maker.push(Event::Batch(batch(0xba, &day, &verdicts, false)));
         maker.push(Event::Batch(batch(0xbb, LINE, &[Verdict::BadTac], true)));
-        let version = VersionCounts {
-            version: KeyVersion(1),
-            counts: Counts {
-                bad_tac: 1,
-                ..Counts::default()
-            },
-        };
-        let row = SingleRow {
-            client: CLIENT.into(),
-            lineage: lineage(),
-            versions: vec![version],
-        };
-        maker.push(Event::Single(SingleEvent {
-            top: [0x70; 32],
-            rows: vec![row],
-            wrong: wrong(3),
-        }));
-        let event = maker.command_event(
-            Action::SetLimits(Limits {
-                card: 64,
-                version: 1 << 21,
-            }),
-            None,
-        );
+        let version =
+            VersionCounts { version: KeyVersion(1), counts: Counts { bad_tac: 1, ..Counts::default() } };
+        let row = SingleRow { client: CLIENT.into(), lineage: lineage(), versions: vec![version] };
+        maker.push(Event::Single(SingleEvent { top: [0x70; 32], rows: vec![row], wrong: wrong(3) }));
+        let event = maker.command_event(Action::SetLimits(Limits { card: 64, version: 1 << 21 }), None);
         maker.push(event);
-        let card = CardRef {
-            wall: "transit".into(),
-            issuer: [1; 8],
-            card: [2; 8],
-        };
-        let reset = maker.command(Action::ResetBudget(ResetBudget {
-            key: Some(key_id(1)),
-            card: Some(card),
-        }));
+        let card = CardRef { wall: "transit".into(), issuer: [1; 8], card: [2; 8] };
+        let reset =
+            maker.command(Action::ResetBudget(ResetBudget { key: Some(key_id(1)), card: Some(card) }));
         let Event::Command(mut event) = command_event(&reset, &[1, 3], None) else {
             panic!("a command");
         };
@@ -257,13 +199,7 @@ mod tests {
             indices: vec![index],
         };
         let proof = log.proof(index, log.size()).unwrap();
-        Receipt::new(
-            &result,
-            &support::INSTANCE,
-            support::ORIGIN,
-            entry,
-            proof.to_text(),
-        )
+        Receipt::new(&result, &support::INSTANCE, support::ORIGIN, entry, proof.to_text())
     }
 
     /// Writes all golden files as the present code makes them.
@@ -286,14 +222,9 @@ mod tests {
         fs::create_dir_all(&receipts).unwrap();
         let (day, verdicts) = day();
         fs::write(receipts.join("day.txt"), &day).unwrap();
-        let rows = (1..)
-            .zip(verdicts)
-            .map(|(line, verdict)| format!("{line},{verdict}\n"));
-        fs::write(
-            receipts.join("verdicts.csv"),
-            format!("line,verdict\n{}", rows.collect::<String>()),
-        )
-        .unwrap();
+        let rows = (1..).zip(verdicts).map(|(line, verdict)| format!("{line},{verdict}\n"));
+        fs::write(receipts.join("verdicts.csv"), format!("line,verdict\n{}", rows.collect::<String>()))
+            .unwrap();
         let receipt = serde_json::to_string_pretty(&receipt(&maker, index, &log)).unwrap();
         fs::write(receipts.join("receipt.json"), receipt + "\n").unwrap();
     }
@@ -326,10 +257,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path());
         let (today, golden) = (files(dir.path()), files(&golden("")));
-        assert_eq!(
-            today.keys().collect::<Vec<_>>(),
-            golden.keys().collect::<Vec<_>>()
-        );
+        assert_eq!(today.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
         for (name, bytes) in &today {
             assert!(golden[name] == *bytes, "{name} differs from the golden file");
         }
@@ -344,17 +272,8 @@ mod tests {
         let report = verify(&golden("v1"), &vkey(), |_, _| {}).unwrap();
         assert_eq!((report.size, report.boots, report.officer_epoch), (SIZE, 2, 2));
         let kinds: Vec<&str> = report.kinds.into_keys().collect();
-        let all = [
-            "asserted",
-            "batch",
-            "boot",
-            "command",
-            "component",
-            "denied",
-            "failures",
-            "genesis",
-            "single",
-        ];
+        let all =
+            ["asserted", "batch", "boot", "command", "component", "denied", "failures", "genesis", "single"];
         assert_eq!(kinds, all);
         let states: Vec<KeyState> = report.keys.into_iter().map(|(_, state)| state).collect();
         assert_eq!(states, [KeyState::Active, KeyState::PreActive]);
@@ -393,16 +312,9 @@ mod tests {
     fn the_golden_receipt_is_proved() {
         let text = fs::read_to_string(golden("receipt-v1/receipt.json")).unwrap();
         let receipt: Receipt = serde_json::from_str(&text).unwrap();
-        let entry: Vec<u8> = receipt
-            .entry
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| wire::purse::hex::<1>(pair).unwrap()[0])
-            .collect();
-        let head = TlogProof::parse(&receipt.proof)
-            .unwrap()
-            .verify(&vkey(), &entry)
-            .unwrap();
+        let entry: Vec<u8> =
+            receipt.entry.as_bytes().chunks(2).map(|pair| wire::purse::hex::<1>(pair).unwrap()[0]).collect();
+        let head = TlogProof::parse(&receipt.proof).unwrap().verify(&vkey(), &entry).unwrap();
         assert_eq!(head.size, SIZE);
     }
 }

@@ -9,9 +9,7 @@ mod tests {
     const ORIGIN: &str = "log.weihai.example/rehearsal-1";
 
     fn golden(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../../tests/golden/log")
-            .join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/log").join(name)
     }
 
     fn script(arguments: &[&str]) -> Output {
@@ -25,10 +23,7 @@ mod tests {
         let output = script(arguments);
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(
-            words.iter().all(|word| said.contains(word)),
-            "{words:?} not in: {said}"
-        );
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?} not in: {said}");
         assert_eq!(said.lines().count(), 1, "one clear line: {said}");
     }
 
@@ -65,34 +60,10 @@ mod tests {
             fs::write(&path, text.replacen(from, to, 1)).unwrap();
             path.to_str().unwrap().to_owned()
         };
-        arguments(
-            &receipt,
-            &changed(&day, "not a line", "not a lime"),
-            &verdicts,
-            1,
-            &["root"],
-        );
-        arguments(
-            &receipt,
-            &changed(&day, "000001F4", "000001F5"),
-            &verdicts,
-            1,
-            &["root"],
-        );
-        arguments(
-            &receipt,
-            &day,
-            &changed(&verdicts, "2,bad_tac", "2,ok"),
-            1,
-            &["counts"],
-        );
-        arguments(
-            &receipt,
-            &day,
-            &changed(&verdicts, "7,malformed\n", ""),
-            1,
-            &["verdict"],
-        );
+        arguments(&receipt, &changed(&day, "not a line", "not a lime"), &verdicts, 1, &["root"]);
+        arguments(&receipt, &changed(&day, "000001F4", "000001F5"), &verdicts, 1, &["root"]);
+        arguments(&receipt, &day, &changed(&verdicts, "2,bad_tac", "2,ok"), 1, &["counts"]);
+        arguments(&receipt, &day, &changed(&verdicts, "7,malformed\n", ""), 1, &["verdict"]);
         for (from, to) in [
             ("\"records\": 7", "\"records\": 8"),
             ("\"bad_tac\": 1", "\"bad_tac\": 2"),

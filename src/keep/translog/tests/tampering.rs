@@ -34,10 +34,7 @@ mod tests {
         fn of(maker: &Maker) -> Self {
             let dir = tempfile::tempdir().unwrap();
             maker.publish(dir.path());
-            Self {
-                dir,
-                vkey: maker.vkey(),
-            }
+            Self { dir, vkey: maker.vkey() }
         }
 
         fn verify(&self) -> Result<Report, Finding> {
@@ -116,11 +113,8 @@ mod tests {
             let workers = (0..2).map(|worker| {
                 scope.spawn(move || {
                     let log = Log::of(maker);
-                    let flips: usize = log
-                        .files()
-                        .iter()
-                        .map(|file| flip_every_byte(maker, &log, file, worker))
-                        .sum();
+                    let flips: usize =
+                        log.files().iter().map(|file| flip_every_byte(maker, &log, file, worker)).sum();
                     log.verify().unwrap();
                     flips
                 })
@@ -129,11 +123,7 @@ mod tests {
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
         });
         let log = Log::of(&maker);
-        let bytes: u64 = log
-            .files()
-            .iter()
-            .map(|file| fs::metadata(log.path(file)).unwrap().len())
-            .sum();
+        let bytes: u64 = log.files().iter().map(|file| fs::metadata(log.path(file)).unwrap().len()).sum();
         assert_eq!(flips as u64, bytes);
     }
 
@@ -145,17 +135,11 @@ mod tests {
         let report = verify(log.dir.path(), &log.vkey, |done, total| seen.push((done, total))).unwrap();
         assert_eq!(seen, [(256, 260), (260, 260)]);
         assert_eq!((report.size, report.root), (SIZE, maker.frontier.root()));
-        assert_eq!(
-            (report.origin.as_str(), report.rehearsal),
-            (crate::support::ORIGIN, true)
-        );
+        assert_eq!((report.origin.as_str(), report.rehearsal), (crate::support::ORIGIN, true));
         assert_eq!((report.boots, report.officer_epoch), (2, 1));
         assert_eq!(report.keys, [(crate::support::key_id(1), KeyState::Active)]);
         let kinds: Vec<(&str, u64)> = report.kinds.into_iter().collect();
-        assert_eq!(
-            kinds,
-            [("asserted", 256), ("boot", 1), ("command", 2), ("genesis", 1)]
-        );
+        assert_eq!(kinds, [("asserted", 256), ("boot", 1), ("command", 2), ("genesis", 1)]);
         fs::remove_file(log.path("vkey")).unwrap();
         log.verify().unwrap();
     }
@@ -185,13 +169,7 @@ mod tests {
             assert_eq!(log.finding().file, file, "longer");
             fs::write(&path, good).unwrap();
         }
-        for stray in [
-            "tile/0/000.p/7",
-            "tile/0/002",
-            "tile/2/000",
-            "notes",
-            "tile/entries/000.bak",
-        ] {
+        for stray in ["tile/0/000.p/7", "tile/0/002", "tile/2/000", "notes", "tile/entries/000.bak"] {
             let path = log.path(stray);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, b"x").unwrap();
@@ -235,10 +213,7 @@ mod tests {
         swapped.swap(100, 200);
         fs::write(log.path("tile/entries/000"), encode_bundle(&swapped).unwrap()).unwrap();
         let finding = log.finding();
-        assert_eq!(
-            (finding.file.as_str(), finding.index),
-            ("tile/entries/000", Some(100))
-        );
+        assert_eq!((finding.file.as_str(), finding.index), ("tile/entries/000", Some(100)));
     }
 
     /// From here on the forger has the log key: hashes and signature fit, the entries do not.
@@ -278,16 +253,8 @@ mod tests {
         };
         found(9, "seq", &forged(&maker, |entries| entries.swap(9, 11)));
         found(9, "seq", &forged(&maker, |entries| drop(entries.remove(9))));
-        found(
-            10,
-            "seq",
-            &forged(&maker, |entries| entries.insert(10, entries[9].clone())),
-        );
-        found(
-            12,
-            "another boot",
-            &forged(&maker, |entries| entries[12].clone_from(&other.entries[12])),
-        );
+        found(10, "seq", &forged(&maker, |entries| entries.insert(10, entries[9].clone())));
+        found(12, "another boot", &forged(&maker, |entries| entries[12].clone_from(&other.entries[12])));
         let edits = [
             ("seq", (|entry| entry.seq = 8) as fn(&mut Entry)),
             ("epoch", |entry| entry.epoch = 1),
@@ -297,17 +264,9 @@ mod tests {
             ("format", |entry| entry.version = 2),
         ];
         for (what, edit) in edits {
-            found(
-                7,
-                what,
-                &forged(&maker, |entries| entries[7] = edited(&entries[7], edit)),
-            );
+            found(7, what, &forged(&maker, |entries| entries[7] = edited(&entries[7], edit)));
         }
-        found(
-            7,
-            "not an entry",
-            &forged(&maker, |entries| entries[7] = b"anything".to_vec()),
-        );
+        found(7, "not an entry", &forged(&maker, |entries| entries[7] = b"anything".to_vec()));
         found(0, "genesis", &forged(&maker, |entries| drop(entries.remove(0))));
     }
 
@@ -359,18 +318,11 @@ mod tests {
     fn a_floor_that_the_log_never_went_through() {
         let mut maker = ordinary(20);
         maker.boot = [0x36; 16];
-        let floor = Floor {
-            boot: maker.boot,
-            size: 19,
-            root: [1; 32],
-        };
+        let floor = Floor { boot: maker.boot, size: 19, root: [1; 32] };
         let floor = maker.command(Action::Floor(floor));
         maker.push(boot_event(&floor));
         let finding = Log::of(&maker).finding();
-        assert_eq!(
-            (finding.file.as_str(), finding.index),
-            ("tile/entries/000.p/21", Some(20))
-        );
+        assert_eq!((finding.file.as_str(), finding.index), ("tile/entries/000.p/21", Some(20)));
         assert!(finding.what.contains("19 entries"), "{finding}");
     }
 
@@ -379,22 +331,14 @@ mod tests {
         let maker = ordinary(20);
         let log = Log::of(&maker);
         let good = fs::read(log.path("checkpoint")).unwrap();
-        let head = |origin: &str| Checkpoint {
-            origin: origin.into(),
-            size: 20,
-            root: maker.frontier.root(),
-        };
+        let head = |origin: &str| Checkpoint { origin: origin.into(), size: 20, root: maker.frontier.root() };
         let thief = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
         for note in [
             sign_checkpoint(&head(crate::support::ORIGIN), &thief),
             sign_checkpoint(&head("other.example/log"), &maker.key),
             [
                 good.as_slice(),
-                sign_checkpoint(&head("w.example"), &thief)
-                    .lines()
-                    .last()
-                    .unwrap()
-                    .as_bytes(),
+                sign_checkpoint(&head("w.example"), &thief).lines().last().unwrap().as_bytes(),
                 b"\n",
             ]
             .map(|part| String::from_utf8_lossy(part).into_owned())
@@ -406,11 +350,7 @@ mod tests {
         fs::write(log.path("checkpoint"), good).unwrap();
         // The auditor's key is not the one in the genesis, though it signed this head.
         let vkey = VerifierKey::new(crate::support::ORIGIN, thief.verifying_key().to_bytes());
-        fs::write(
-            log.path("checkpoint"),
-            sign_checkpoint(&head(crate::support::ORIGIN), &thief),
-        )
-        .unwrap();
+        fs::write(log.path("checkpoint"), sign_checkpoint(&head(crate::support::ORIGIN), &thief)).unwrap();
         fs::write(log.path("vkey"), format!("{vkey}\n")).unwrap();
         let finding = verify(log.dir.path(), &vkey, |_, _| {}).unwrap_err();
         assert_eq!(finding.index, Some(0));

@@ -82,10 +82,7 @@ mod tests {
 
     fn edge(size: usize) -> Frontier {
         let mut frontier = Frontier::new();
-        Leaves::new(size)
-            .0
-            .into_iter()
-            .for_each(|leaf| frontier.push(leaf));
+        Leaves::new(size).0.into_iter().for_each(|leaf| frontier.push(leaf));
         frontier
     }
 
@@ -97,20 +94,11 @@ mod tests {
         );
         assert_eq!(edge(3).root(), hash(ROOT_3));
         assert_eq!(edge(7).root(), hash(ROOT_7));
-        assert_eq!(
-            edge(0).root(),
-            hash("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-        );
+        assert_eq!(edge(0).root(), hash("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
         let tree = Leaves::new(7);
         let inclusion = INCLUSION_3_7.map(hash);
         assert_eq!(inclusion_path(&tree, 3, 7).unwrap(), inclusion);
-        assert!(verify_inclusion(
-            &leaf_hash(b"entry-3"),
-            3,
-            7,
-            &inclusion,
-            &hash(ROOT_7)
-        ));
+        assert!(verify_inclusion(&leaf_hash(b"entry-3"), 3, 7, &inclusion, &hash(ROOT_7)));
         let mut consistency = inclusion.to_vec();
         consistency.insert(1, hash(EXTRA_3_7));
         // The old root of size 3 is no complete subtree: its right leaf comes first.
@@ -134,10 +122,7 @@ mod tests {
             for index in 0..size {
                 let leaf = tree.subtree(0, index).unwrap();
                 let path = inclusion_path(&tree, index, size).unwrap();
-                assert!(
-                    verify_inclusion(&leaf, index, size, &path, &root),
-                    "{index} in {size}"
-                );
+                assert!(verify_inclusion(&leaf, index, size, &path, &root), "{index} in {size}");
                 for other in (0..size).filter(|other| *other != index) {
                     assert!(!verify_inclusion(&leaf, other, size, &path, &root));
                 }
@@ -165,10 +150,7 @@ mod tests {
         for new in 1..=69 {
             for old in 0..=new {
                 let proof = consistency_proof(&tree, old, new).unwrap();
-                assert!(
-                    verify_consistency(old, new, &root(old), &root(new), &proof),
-                    "{old} {new}"
-                );
+                assert!(verify_consistency(old, new, &root(old), &root(new), &proof), "{old} {new}");
                 let mut wrong = root(new);
                 wrong[31] ^= 1;
                 // The empty tree is a prefix of anything.
@@ -180,13 +162,7 @@ mod tests {
                     let mut bad = proof.clone();
                     bad[at][0] ^= 1;
                     assert!(!verify_consistency(old, new, &root(old), &root(new), &bad));
-                    assert!(!verify_consistency(
-                        old,
-                        new,
-                        &root(old),
-                        &root(new),
-                        &proof[..at]
-                    ));
+                    assert!(!verify_consistency(old, new, &root(old), &root(new), &proof[..at]));
                 }
                 if old < new {
                     assert!(!verify_consistency(new, old, &root(new), &root(old), &proof));
@@ -202,26 +178,15 @@ mod tests {
         assert_eq!(vkey.to_string(), VKEY);
         let head = open_checkpoint(NOTE, &vkey).unwrap();
         assert_eq!(head.unknown_signatures(), 1, "the witness");
-        assert_eq!(
-            (head.origin.as_str(), head.size, head.root),
-            (NAME, 7, hash(ROOT_7))
-        );
+        assert_eq!((head.origin.as_str(), head.size, head.root), (NAME, 7, hash(ROOT_7)));
         let ours = sign_checkpoint(head.checkpoint(), &key());
         assert!(NOTE.starts_with(&ours), "the same text and the same first line");
-        assert_eq!(
-            VerifierKey::parse(WITNESS),
-            Err(NoteError::VerifierKey),
-            "another type of key"
-        );
+        assert_eq!(VerifierKey::parse(WITNESS), Err(NoteError::VerifierKey), "another type of key");
     }
 
     #[test]
     fn another_implementation_agrees() {
-        let head = Checkpoint {
-            origin: "log.weihai.example/node-1".into(),
-            size: 12,
-            root: hash(ROOT_7),
-        };
+        let head = Checkpoint { origin: "log.weihai.example/node-1".into(), size: 12, root: hash(ROOT_7) };
         let vkey = VerifierKey::new(&head.origin, key().verifying_key().to_bytes()).to_string();
         let verifier = StandardVerifier::new(&vkey).unwrap();
         assert_eq!(verifier.name(), head.origin);
@@ -232,9 +197,7 @@ mod tests {
 
         let theirs = Note::from_bytes(NOTE.as_bytes()).unwrap();
         let verifier = StandardVerifier::new(VKEY).unwrap();
-        let (good, unknown) = theirs
-            .verify(&VerifierList::new(vec![Box::new(verifier)]))
-            .unwrap();
+        let (good, unknown) = theirs.verify(&VerifierList::new(vec![Box::new(verifier)])).unwrap();
         assert_eq!((good.len(), unknown.len()), (1, 1));
     }
 
@@ -262,9 +225,8 @@ mod tests {
         let line = NOTE.lines().nth(4).unwrap();
         let signed = |text: &str| {
             use ed25519_dalek::Signer as _;
-            let id: [u8; 4] = Base64::decode_vec(line.rsplit(' ').next().unwrap()).unwrap()[..4]
-                .try_into()
-                .unwrap();
+            let id: [u8; 4] =
+                Base64::decode_vec(line.rsplit(' ').next().unwrap()).unwrap()[..4].try_into().unwrap();
             let signature = [id.as_slice(), &key().sign(text.as_bytes()).to_bytes()].concat();
             format!("{text}\n— {NAME} {}\n", Base64::encode_string(&signature))
         };
@@ -281,51 +243,27 @@ mod tests {
             format!("{NAME}\n7\n"),
             "\n".to_owned(),
         ] {
-            assert_eq!(
-                open_checkpoint(&signed(&text), &vkey),
-                Err(NoteError::NoCheckpoint),
-                "{text}"
-            );
+            assert_eq!(open_checkpoint(&signed(&text), &vkey), Err(NoteError::NoCheckpoint), "{text}");
         }
         let other = signed(&format!("other.example/log\n7\n{root}\n"));
         assert_eq!(open_checkpoint(&other, &vkey), Err(NoteError::Origin));
         let text = format!("{NAME}\n7\n{root}\n");
         let good = signed(&text);
         let with = |more: &str| open_checkpoint(&format!("{good}{more}\n"), &vkey);
-        assert_eq!(
-            with(line).unwrap().unknown_signatures(),
-            0,
-            "a good signature twice"
-        );
+        assert_eq!(with(line).unwrap().unknown_signatures(), 0, "a good signature twice");
         assert!(with("— other.example/w AAAAAAA=").is_ok());
-        for malformed in [
-            "",
-            "x",
-            "— ",
-            "— name",
-            "— name AAAA",
-            "— na+me AAAAAAA=",
-            "- other.example/w AAAAAAA=",
-        ] {
+        for malformed in
+            ["", "x", "— ", "— name", "— name AAAA", "— na+me AAAAAAA=", "- other.example/w AAAAAAA="]
+        {
             assert_eq!(with(malformed), Err(NoteError::Malformed), "{malformed}");
         }
         let bad = line.replace("ZRc328", "ZRc329");
-        assert_eq!(
-            with(&bad),
-            Err(NoteError::BadSignature),
-            "one bad signature by the known key"
-        );
+        assert_eq!(with(&bad), Err(NoteError::BadSignature), "one bad signature by the known key");
         let unsigned = format!("{text}\n— other.example/w AAAAAAA=\n");
         assert_eq!(open_checkpoint(&unsigned, &vkey), Err(NoteError::Unsigned));
-        assert_eq!(
-            open_checkpoint(&good.replace('7', "7\r"), &vkey),
-            Err(NoteError::Malformed)
-        );
+        assert_eq!(open_checkpoint(&good.replace('7', "7\r"), &vkey), Err(NoteError::Malformed));
         let many = "— other.example/w AAAAAAA=\n".repeat(100);
-        assert_eq!(
-            open_checkpoint(&format!("{good}{many}"), &vkey),
-            Err(NoteError::Malformed)
-        );
+        assert_eq!(open_checkpoint(&format!("{good}{many}"), &vkey), Err(NoteError::Malformed));
     }
 
     #[test]
@@ -351,21 +289,13 @@ mod tests {
         ] {
             assert_eq!(VerifierKey::parse(&bad), Err(NoteError::VerifierKey), "{bad}");
         }
-        let head = Checkpoint {
-            origin: NAME.into(),
-            size: 1,
-            root: [0; 32],
-        };
+        let head = Checkpoint { origin: NAME.into(), size: 1, root: [0; 32] };
         let note = sign_checkpoint(&head, &key());
         assert_eq!(open_checkpoint(&note, &weak), Err(NoteError::Unsigned));
     }
 
     fn proof() -> TlogProof {
-        TlogProof {
-            index: 3,
-            path: INCLUSION_3_7.map(hash).to_vec(),
-            checkpoint: NOTE.to_owned(),
-        }
+        TlogProof { index: 3, path: INCLUSION_3_7.map(hash).to_vec(), checkpoint: NOTE.to_owned() }
     }
 
     #[test]
@@ -409,10 +339,7 @@ mod tests {
         assert_eq!(short.verify(&vkey, b"entry-3"), Err(ProofError::NotIncluded));
         let mut forged = proof();
         forged.checkpoint = forged.checkpoint.replacen('7', "8", 1);
-        assert_eq!(
-            forged.verify(&vkey, b"entry-3"),
-            Err(ProofError::Note(NoteError::BadSignature))
-        );
+        assert_eq!(forged.verify(&vkey, b"entry-3"), Err(ProofError::Note(NoteError::BadSignature)));
     }
 
     #[test]
@@ -421,25 +348,14 @@ mod tests {
         let bundle = encode_bundle(&entries).unwrap();
         assert_eq!(bundle.len(), 63);
         let digest: Hash = Sha256::digest(&bundle).into();
-        assert_eq!(
-            digest,
-            hash("0327f91917f94f5ad8edb07c834864a3926394c6f7e12cd5dbfc646403a2847b")
-        );
+        assert_eq!(digest, hash("0327f91917f94f5ad8edb07c834864a3926394c6f7e12cd5dbfc646403a2847b"));
         assert_eq!(decode_bundle(&bundle, 7).unwrap(), entries);
         let tile = encode_hashes(&Leaves::new(7).0);
         assert_eq!(tile.len(), 224);
         let digest: Hash = Sha256::digest(&tile).into();
-        assert_eq!(
-            digest,
-            hash("e99f493b599ba703533533aef52f8c7d065829a1ab763aac3f97a11854400cc9")
-        );
+        assert_eq!(digest, hash("e99f493b599ba703533533aef52f8c7d065829a1ab763aac3f97a11854400cc9"));
         assert_eq!(decode_hashes(&tile, 7).unwrap(), Leaves::new(7).0);
-        for (bytes, width) in [
-            (&bundle[..62], 7),
-            (&bundle[..], 6),
-            (&bundle[..], 8),
-            (&bundle[..1], 0),
-        ] {
+        for (bytes, width) in [(&bundle[..62], 7), (&bundle[..], 6), (&bundle[..], 8), (&bundle[..1], 0)] {
             assert_eq!(decode_bundle(bytes, width), None);
         }
         assert_eq!(decode_hashes(&tile, 6), None);

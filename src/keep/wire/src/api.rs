@@ -67,39 +67,15 @@ pub struct CountsBody {
 
 impl From<Counts> for CountsBody {
     fn from(counts: Counts) -> Self {
-        let Counts {
-            ok,
-            bad_tac,
-            unknown_key,
-            malformed,
-            withheld,
-        } = counts;
-        Self {
-            ok,
-            bad_tac,
-            unknown_key,
-            malformed,
-            withheld,
-        }
+        let Counts { ok, bad_tac, unknown_key, malformed, withheld } = counts;
+        Self { ok, bad_tac, unknown_key, malformed, withheld }
     }
 }
 
 impl From<CountsBody> for Counts {
     fn from(counts: CountsBody) -> Self {
-        let CountsBody {
-            ok,
-            bad_tac,
-            unknown_key,
-            malformed,
-            withheld,
-        } = counts;
-        Self {
-            ok,
-            bad_tac,
-            unknown_key,
-            malformed,
-            withheld,
-        }
+        let CountsBody { ok, bad_tac, unknown_key, malformed, withheld } = counts;
+        Self { ok, bad_tac, unknown_key, malformed, withheld }
     }
 }
 
@@ -169,10 +145,7 @@ impl Receipt {
             root: to_hex(&result.root),
             counts: result.counts.into(),
             versions: versions
-                .map(|row| VersionBody {
-                    version: row.version.to_string(),
-                    counts: row.counts.into(),
-                })
+                .map(|row| VersionBody { version: row.version.to_string(), counts: row.counts.into() })
                 .collect(),
             indices: result.indices.clone(),
             entry: to_hex(entry),
@@ -409,14 +382,8 @@ impl MacItemBody {
     /// The item's key version and issuer, and its record; or which field is wrong.
     pub fn to_record(
         &self,
-    ) -> Result<
-        (
-            crate::batch::Group,
-            crate::batch::Profile,
-            [u8; crate::batch::RECORD_LEN],
-        ),
-        &'static str,
-    > {
+    ) -> Result<(crate::batch::Group, crate::batch::Profile, [u8; crate::batch::RECORD_LEN]), &'static str>
+    {
         use crate::batch::{Group, Profile, Record};
         use crate::key::KeyVersion;
         use crate::purse::{self, LoadTac, PurchaseTac};
@@ -425,62 +392,25 @@ impl MacItemBody {
                 let [kind] = purse::hex(item.transaction.as_bytes()).ok_or("type must be 2 hex digits")?;
                 let (terminal, date, time) = moment(&item.terminal, &item.date, &item.time)?;
                 let (amount, sequence) = (item.amount, item.sequence);
-                let fields = PurchaseTac {
-                    amount,
-                    kind,
-                    terminal,
-                    sequence,
-                    date,
-                    time,
-                };
-                (
-                    Profile::PurchaseTac,
-                    &item.version,
-                    &item.issuer,
-                    &item.serial,
-                    &item.tac,
-                    fields.data(),
-                )
+                let fields = PurchaseTac { amount, kind, terminal, sequence, date, time };
+                (Profile::PurchaseTac, &item.version, &item.issuer, &item.serial, &item.tac, fields.data())
             }
             Self::LoadTac(item) => {
                 let [kind] = purse::hex(item.transaction.as_bytes()).ok_or("type must be 2 hex digits")?;
                 let (terminal, date, time) = moment(&item.terminal, &item.date, &item.time)?;
                 let (balance_after, counter, amount) = (item.balance_after, item.counter, item.amount);
-                let fields = LoadTac {
-                    balance_after,
-                    counter,
-                    amount,
-                    kind,
-                    terminal,
-                    date,
-                    time,
-                };
-                (
-                    Profile::LoadTac,
-                    &item.version,
-                    &item.issuer,
-                    &item.serial,
-                    &item.tac,
-                    fields.data(),
-                )
+                let fields = LoadTac { balance_after, counter, amount, kind, terminal, date, time };
+                (Profile::LoadTac, &item.version, &item.issuer, &item.serial, &item.tac, fields.data())
             }
         };
         let version = KeyVersion::parse(version).ok_or("version must be 2 hex digits")?;
         let issuer = purse::hex(issuer.as_bytes()).filter(|factor| purse::is_factor(*factor));
         let issuer = issuer.ok_or("issuer must be 16 hex digits, not all 00 or all FF")?;
         let serial: [u8; 10] = purse::bcd(serial.as_bytes()).ok_or("serial must be 20 digits")?;
-        let card = serial
-            .last_chunk()
-            .copied()
-            .filter(|factor| purse::is_factor(*factor));
+        let card = serial.last_chunk().copied().filter(|factor| purse::is_factor(*factor));
         let card = card.ok_or("the right 16 digits of the serial must not all be 0")?;
         let tac = purse::hex(tac.as_bytes()).ok_or("tac must be 8 hex digits")?;
-        let record = Record {
-            card,
-            data,
-            tac,
-            group: 0,
-        };
+        let record = Record { card, data, tac, group: 0 };
         Ok((Group { version, issuer }, profile, record.to_bytes(profile)))
     }
 }
@@ -493,9 +423,8 @@ fn moment(terminal: &str, date: &str, time: &str) -> Result<Moment, &'static str
     let date = purse::bcd(date.as_bytes())
         .filter(|date| purse::is_date(*date))
         .ok_or("date must be a day, YYYYMMDD")?;
-    let time = purse::bcd(time.as_bytes())
-        .filter(|time| purse::is_time(*time))
-        .ok_or("time must be HHMMSS")?;
+    let time =
+        purse::bcd(time.as_bytes()).filter(|time| purse::is_time(*time)).ok_or("time must be HHMMSS")?;
     Ok((terminal, date, time))
 }
 
@@ -513,15 +442,9 @@ mod tests {
         let read: MacItemBody = serde_json::from_str(item).unwrap();
         assert!(read.to_record().is_ok());
         let doubled = item.replace("\"amount\":500", "\"amount\":500,\"amount\":1");
-        assert!(
-            serde_json::from_str::<MacItemBody>(&doubled).is_err(),
-            "doubled inside an item"
-        );
+        assert!(serde_json::from_str::<MacItemBody>(&doubled).is_err(), "doubled inside an item");
         let more = item.replace("\"amount\":500", "\"amount\":500,\"balance\":1");
-        assert!(
-            serde_json::from_str::<MacItemBody>(&more).is_err(),
-            "unknown inside an item"
-        );
+        assert!(serde_json::from_str::<MacItemBody>(&more).is_err(), "unknown inside an item");
     }
 
     #[test]

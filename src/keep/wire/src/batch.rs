@@ -114,10 +114,7 @@ impl Group {
         let (version, rest) = bytes.split_first()?;
         let (zero, issuer) = rest.split_at_checked(7)?;
         (zero == [0; 7]).then_some(())?;
-        Some(Self {
-            version: KeyVersion(*version),
-            issuer: issuer.try_into().ok()?,
-        })
+        Some(Self { version: KeyVersion(*version), issuer: issuer.try_into().ok()? })
     }
 }
 
@@ -179,9 +176,7 @@ impl BatchHeader {
     /// Reads a header that fills `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
         let length = Self::length(bytes)?.ok_or(BatchError::Truncated)?;
-        let (fixed, table) = bytes
-            .split_at_checked(HEADER_FIXED)
-            .ok_or(BatchError::Truncated)?;
+        let (fixed, table) = bytes.split_at_checked(HEADER_FIXED).ok_or(BatchError::Truncated)?;
         if bytes.len() != length {
             return Err(BatchError::Truncated);
         }
@@ -195,20 +190,13 @@ impl BatchHeader {
         if padding.iter().any(|byte| *byte != 0) {
             return Err(BatchError::Header);
         }
-        let lineage = core::str::from_utf8(name)
-            .ok()
-            .and_then(Lineage::parse)
-            .ok_or(BatchError::Lineage)?;
+        let lineage = core::str::from_utf8(name).ok().and_then(Lineage::parse).ok_or(BatchError::Lineage)?;
         let groups = table
             .chunks_exact(GROUP_LEN)
             .map(|row| Group::from_bytes(row).ok_or(BatchError::Header))
             .collect::<Result<Vec<_>, _>>()?;
         check_groups(&groups)?;
-        Ok(Self {
-            profile,
-            lineage,
-            groups,
-        })
+        Ok(Self { profile, lineage, groups })
     }
 }
 
@@ -222,10 +210,7 @@ pub fn check_groups(groups: &[Group]) -> Result<(), BatchError> {
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {
-    bytes
-        .get(at..at + 2)
-        .and_then(|two| two.try_into().ok())
-        .map_or(0, u16::from_be_bytes)
+    bytes.get(at..at + 2).and_then(|two| two.try_into().ok()).map_or(0, u16::from_be_bytes)
 }
 
 /// One record: factor 8 ‖ data 24 (22 and two zero for a purchase) … see [`Record::to_bytes`] for the exact places.
@@ -285,9 +270,7 @@ impl Record {
     /// The same from SHA-256 of the line, for lines that are too long to keep.
     pub fn malformed_digest(digest: &[u8; 32], profile: Profile) -> [u8; RECORD_LEN] {
         let zeros = [0; 24];
-        let padding = zeros
-            .get(..8 + profile.data_len() + 4 - digest.len())
-            .unwrap_or_default();
+        let padding = zeros.get(..8 + profile.data_len() + 4 - digest.len()).unwrap_or_default();
         let group = NO_GROUP.to_be_bytes();
         let parts: [&[u8]; 4] = [digest, padding, &group, &[FLAG_MALFORMED]];
         let mut bytes = [0; RECORD_LEN];
@@ -307,14 +290,8 @@ mod tests {
             profile: Profile::PurchaseTac,
             lineage: Lineage::parse("transit/purse/tac").unwrap(),
             groups: vec![
-                Group {
-                    version: KeyVersion(1),
-                    issuer: *b"\x12\x34\0\0\x26\x40\0\0",
-                },
-                Group {
-                    version: KeyVersion(0x41),
-                    issuer: [7; 8],
-                },
+                Group { version: KeyVersion(1), issuer: *b"\x12\x34\0\0\x26\x40\0\0" },
+                Group { version: KeyVersion(0x41), issuer: [7; 8] },
             ],
         }
     }
@@ -354,12 +331,7 @@ mod tests {
     #[test]
     fn records_of_both_profiles() {
         for profile in [Profile::PurchaseTac, Profile::LoadTac] {
-            let mut record = Record {
-                card: [1; 8],
-                data: [2; 24],
-                tac: [3; 4],
-                group: 0x0405,
-            };
+            let mut record = Record { card: [1; 8], data: [2; 24], tac: [3; 4], group: 0x0405 };
             if profile == Profile::PurchaseTac {
                 record.data[22..].fill(0);
             }

@@ -150,11 +150,7 @@ impl<'a> Decoder<'a> {
 
     /// Fails unless all input is consumed.
     pub fn finish(self) -> Result<(), CborError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(CborError::Trailing)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(CborError::Trailing) }
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], CborError> {
@@ -174,27 +170,16 @@ impl<'a> Decoder<'a> {
             EIGHT_BYTES => (self.be(8)?, 0x1_0000_0000),
             _ => return Err(CborError::NotCanonical),
         };
-        if value < least {
-            Err(CborError::NotCanonical)
-        } else {
-            Ok((major, value))
-        }
+        if value < least { Err(CborError::NotCanonical) } else { Ok((major, value)) }
     }
 
     fn be(&mut self, len: usize) -> Result<u64, CborError> {
-        Ok(self
-            .take(len)?
-            .iter()
-            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
+        Ok(self.take(len)?.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
     }
 
     fn expect(&mut self, major: u8) -> Result<u64, CborError> {
         let (found, value) = self.head()?;
-        if found == major {
-            Ok(value)
-        } else {
-            Err(CborError::Type)
-        }
+        if found == major { Ok(value) } else { Err(CborError::Type) }
     }
 
     fn length(&mut self, major: u8) -> Result<usize, CborError> {
@@ -638,12 +623,7 @@ mod tests {
     }
 
     fn sample() -> Sample {
-        Sample {
-            number: 300,
-            name: "市民".into(),
-            maybe: Some(vec![1, 2].into()),
-            list: vec![1, 70_000],
-        }
+        Sample { number: 300, name: "市民".into(), maybe: Some(vec![1, 2].into()), list: vec![1, 70_000] }
     }
 
     #[test]
@@ -668,14 +648,8 @@ mod tests {
         assert_eq!(u64::from_cbor(&[0x18, 23]), Err(CborError::NotCanonical));
         assert_eq!(u64::from_cbor(&[0x19, 0, 24]), Err(CborError::NotCanonical));
         assert_eq!(Empty::from_cbor(&[0xbf, 0xff]), Err(CborError::NotCanonical));
-        assert_eq!(
-            Empty::from_cbor(&[0xa1, 0x07, 0x00]),
-            Err(CborError::UnknownField(7))
-        );
-        assert_eq!(
-            Sample::from_cbor(&[0xa1, 0x00, 0x00]),
-            Err(CborError::MissingField(1))
-        );
+        assert_eq!(Empty::from_cbor(&[0xa1, 0x07, 0x00]), Err(CborError::UnknownField(7)));
+        assert_eq!(Sample::from_cbor(&[0xa1, 0x00, 0x00]), Err(CborError::MissingField(1)));
         assert_eq!(
             Sample::from_cbor(&[0xa2, 0x01, 0x60, 0x00, 0x00]),
             Err(CborError::NotCanonical),

@@ -300,18 +300,11 @@ impl Action {
         use crate::purse::to_hex;
         match self {
             Self::Genesis(genesis) => {
-                let kind = if genesis.rehearsal {
-                    ("演练", "REHEARSAL")
-                } else {
-                    ("正式", "production")
-                };
+                let kind = if genesis.rehearsal { ("演练", "REHEARSAL") } else { ("正式", "production") };
                 let (m, n) = (genesis.officers.threshold, genesis.officers.members.len());
                 let (k, c) = (genesis.custodians.threshold, genesis.custodians.members.len());
                 (
-                    format!(
-                        "建立{}实例 {}:安全官 {m}/{n},分量保管人 {k}/{c}",
-                        kind.0, genesis.origin
-                    ),
+                    format!("建立{}实例 {}:安全官 {m}/{n},分量保管人 {k}/{c}", kind.0, genesis.origin),
                     format!(
                         "create {} instance {}: officers {m} of {n}, custodians {k} of {c}",
                         kind.1, genesis.origin
@@ -334,16 +327,8 @@ impl Action {
                 let (key, parts) = (&import.attributes, import.components.len());
                 let kcv = to_hex(&key.kcv);
                 (
-                    format!(
-                        "由 {parts} 个分量导入密钥 {},算法 {},校验值 {kcv}",
-                        key.id(),
-                        key.algorithm
-                    ),
-                    format!(
-                        "import key {} from {parts} components, {}, KCV {kcv}",
-                        key.id(),
-                        key.algorithm
-                    ),
+                    format!("由 {parts} 个分量导入密钥 {},算法 {},校验值 {kcv}", key.id(), key.algorithm),
+                    format!("import key {} from {parts} components, {}, KCV {kcv}", key.id(), key.algorithm),
                 )
             }
             Self::SetKeyState(change) => (
@@ -371,23 +356,13 @@ impl Action {
             }
             Self::SetLimits(limits) => (
                 format!("失败次数上限:每卡 {},每密钥版本 {}", limits.card, limits.version),
-                format!(
-                    "failure budgets: {} per card, {} per key version",
-                    limits.card, limits.version
-                ),
+                format!("failure budgets: {} per card, {} per key version", limits.card, limits.version),
             ),
             Self::Floor(floor) => (
                 format!("认可的最低日志头:{} 条,根 {}", floor.size, to_hex(&floor.root)),
-                format!(
-                    "accept no log below {} entries with root {}",
-                    floor.size,
-                    to_hex(&floor.root)
-                ),
+                format!("accept no log below {} entries with root {}", floor.size, to_hex(&floor.root)),
             ),
-            Self::Zeroise(_) => (
-                "清除本模块的全部密钥".into(),
-                "wipe every key from this module".into(),
-            ),
+            Self::Zeroise(_) => ("清除本模块的全部密钥".into(), "wipe every key from this module".into()),
         }
     }
 }
@@ -402,10 +377,7 @@ mod tests {
             name: (*name).to_owned(),
             key: [u8::try_from(at).unwrap(); 33],
         };
-        Quorum {
-            threshold,
-            members: members.map(member).collect(),
-        }
+        Quorum { threshold, members: members.map(member).collect() }
     }
 
     #[test]
@@ -425,11 +397,7 @@ mod tests {
 
     #[test]
     fn words_name_what_the_bytes_say() {
-        let floor = Action::Floor(Floor {
-            boot: [1; 16],
-            size: 7,
-            root: [0xab; 32],
-        });
+        let floor = Action::Floor(Floor { boot: [1; 16], size: 7, root: [0xab; 32] });
         let (zh, en) = floor.in_words();
         assert!(zh.contains('7') && en.contains("7 entries") && en.contains("ABAB"));
     }

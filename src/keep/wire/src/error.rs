@@ -113,10 +113,7 @@ pub struct Refused {
 impl Refused {
     /// A refusal with its sentence.
     pub fn new(code: Refusal, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 
@@ -131,9 +128,6 @@ impl crate::cbor::Cbor for Refused {
         if input.array()? != 2 {
             return Err(crate::cbor::CborError::Range);
         }
-        Ok(Self {
-            code: Refusal::decode(input)?,
-            message: input.text()?.to_owned(),
-        })
+        Ok(Self { code: Refusal::decode(input)?, message: input.text()?.to_owned() })
     }
 }

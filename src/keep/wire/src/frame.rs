@@ -61,11 +61,7 @@ pub fn records_prefix(len: usize) -> Vec<u8> {
 /// Checks a length prefix.
 pub fn body_len(prefix: [u8; 4]) -> Result<usize, FrameError> {
     let len = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
-    if len > FRAME_MAX {
-        Err(FrameError::TooLarge(len))
-    } else {
-        Ok(len)
-    }
+    if len > FRAME_MAX { Err(FrameError::TooLarge(len)) } else { Ok(len) }
 }
 
 /// Writes one message.
@@ -619,14 +615,7 @@ pub fn share_out_context(set: &Id, index: u64) -> Vec<u8> {
 
 /// Context of a share's box on its way in: "share-in" ‖ 0 ‖ purpose ‖ boot ‖ set ‖ index.
 pub fn share_in_context(purpose: Purpose, boot: &Id, set: &Id, index: u64) -> Vec<u8> {
-    [
-        b"share-in\0".as_slice(),
-        &[purpose as u8],
-        boot,
-        set,
-        &index.to_be_bytes(),
-    ]
-    .concat()
+    [b"share-in\0".as_slice(), &[purpose as u8], boot, set, &index.to_be_bytes()].concat()
 }
 
 /// Context of a component's box: "component" ‖ 0 ‖ boot ‖ command id ‖ custodian.
@@ -714,27 +703,15 @@ mod tests {
 
     #[test]
     fn frames_round_trip_and_are_bounded() {
-        let message = KeydRequest::Collect(Collect {
-            durable: 7,
-            root: [3; 32],
-        });
+        let message = KeydRequest::Collect(Collect { durable: 7, root: [3; 32] });
         let mut frame = to_frame(&message);
         assert_eq!(read::<KeydRequest>(&mut frame.as_slice()).unwrap(), message);
         frame.truncate(frame.len() - 1);
-        assert!(matches!(
-            read::<KeydRequest>(&mut frame.as_slice()),
-            Err(FrameError::Io(_))
-        ));
+        assert!(matches!(read::<KeydRequest>(&mut frame.as_slice()), Err(FrameError::Io(_))));
         let huge = [0xff, 0xff, 0xff, 0xff];
-        assert!(matches!(
-            read::<KeydRequest>(&mut huge.as_slice()),
-            Err(FrameError::TooLarge(_))
-        ));
+        assert!(matches!(read::<KeydRequest>(&mut huge.as_slice()), Err(FrameError::TooLarge(_))));
         let unknown = [0, 0, 0, 3, 0x82, 0x18, 0x63];
-        assert!(matches!(
-            read::<KeydRequest>(&mut unknown.as_slice()),
-            Err(FrameError::Cbor(_))
-        ));
+        assert!(matches!(read::<KeydRequest>(&mut unknown.as_slice()), Err(FrameError::Cbor(_))));
     }
 
     #[test]
@@ -742,11 +719,7 @@ mod tests {
         for len in [0, 40, 920, 65_560, RECORD_BYTES_MAX] {
             let records = vec![7; len];
             let parts = [records_prefix(len), records.clone()].concat();
-            assert_eq!(
-                parts,
-                to_frame(&KeydRequest::BatchRecords(Bytes(records))),
-                "{len}"
-            );
+            assert_eq!(parts, to_frame(&KeydRequest::BatchRecords(Bytes(records))), "{len}");
         }
     }
 

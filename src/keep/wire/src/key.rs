@@ -12,9 +12,7 @@ pub const LEVELS_MAX: usize = 3;
 fn is_name(text: &str) -> bool {
     text.len() <= NAME_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// Where a key stands: `applet/key set/role`, for example `transit/purse/tac`.
@@ -153,10 +151,7 @@ crate::cbor_struct! {
 impl KeyAttributes {
     /// The record id: lineage and version, `transit/purse/tac@01`.
     pub fn id(&self) -> KeyId {
-        KeyId {
-            lineage: self.lineage.clone(),
-            version: self.version,
-        }
+        KeyId { lineage: self.lineage.clone(), version: self.version }
     }
 }
 
@@ -187,9 +182,7 @@ impl Cbor for KeyVersion {
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, CborError> {
-        u8::try_from(input.uint()?)
-            .map(Self)
-            .map_err(|_| CborError::Range)
+        u8::try_from(input.uint()?).map(Self).map_err(|_| CborError::Range)
     }
 }
 
@@ -207,10 +200,7 @@ impl KeyId {
     /// Reads `transit/purse/tac@01`.
     pub fn parse(text: &str) -> Option<Self> {
         let (lineage, version) = text.split_once('@')?;
-        Some(Self {
-            lineage: Lineage::parse(lineage)?,
-            version: KeyVersion::parse(version)?,
-        })
+        Some(Self { lineage: Lineage::parse(lineage)?, version: KeyVersion::parse(version)? })
     }
 }
 
@@ -229,11 +219,7 @@ impl Cbor for KeyId {
         let text = input.text()?;
         let id = Self::parse(text).ok_or(CborError::Range)?;
         // One id, one text: lower-case hex would be a second encoding.
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(CborError::NotCanonical)
-        }
+        if id.to_string() == text { Ok(id) } else { Err(CborError::NotCanonical) }
     }
 }
 
@@ -245,9 +231,7 @@ mod tests {
     fn lineages() {
         let tac = Lineage::parse("transit/purse/tac").unwrap();
         assert_eq!((tac.wall(), tac.role()), ("transit", "tac"));
-        for bad in [
-            "", "a/b", "a/b/c/d", "A/b/c", "a//c", "a/b/c ", "a/b/ü", "a/b/../c", "1/b/c",
-        ] {
+        for bad in ["", "a/b", "a/b/c/d", "A/b/c", "a//c", "a/b/c ", "a/b/ü", "a/b/../c", "1/b/c"] {
             assert_eq!(Lineage::parse(bad), None, "{bad}");
         }
     }
@@ -258,10 +242,7 @@ mod tests {
         assert_eq!(id.to_string(), "transit/purse/tac@4A");
         let mut bytes = Encoder::new();
         bytes.text("transit/purse/tac@4a");
-        assert_eq!(
-            KeyId::from_cbor(&bytes.into_bytes()),
-            Err(CborError::NotCanonical)
-        );
+        assert_eq!(KeyId::from_cbor(&bytes.into_bytes()), Err(CborError::NotCanonical));
         assert_eq!(KeyId::from_cbor(&id.to_cbor()), Ok(id));
         assert_eq!(KeyVersion::parse("+1"), None);
     }

@@ -126,26 +126,14 @@ impl F1Line {
             card,
             issuer,
             version: KeyVersion(version),
-            purchase: PurchaseTac {
-                amount,
-                kind,
-                terminal,
-                sequence,
-                date,
-                time,
-            },
+            purchase: PurchaseTac { amount, kind, terminal, sequence, date, time },
             tac: hex(line.get(161..169)?)?,
         })
     }
 
     /// The batch record, in row `group` of the table.
     pub fn record(&self, group: u16) -> Record {
-        Record {
-            card: self.card,
-            data: self.purchase.data(),
-            tac: self.tac,
-            group,
-        }
+        Record { card: self.card, data: self.purchase.data(), tac: self.tac, group }
     }
 }
 
@@ -153,8 +141,7 @@ impl F1Line {
 /// not.
 pub fn f1_lines(day: &[u8]) -> impl Iterator<Item = &[u8]> {
     let body = day.strip_suffix(b"\n").unwrap_or(day);
-    body.split(|byte| *byte == b'\n')
-        .take(if day.is_empty() { 0 } else { usize::MAX })
+    body.split(|byte| *byte == b'\n').take(if day.is_empty() { 0 } else { usize::MAX })
 }
 
 /// Factors of all 00 or all FF would make a derived key equal to a key check value (service-protocol rule 5).
@@ -209,20 +196,17 @@ fn digits<const N: usize>(text: &[u8], radix: u32) -> Option<[u8; N]> {
 
 /// Decimal text; more than 2^32 − 1 does not fit the terminal sequence.
 fn decimal(text: &[u8]) -> Option<u32> {
-    text.iter().try_fold(0_u32, |sum, digit| {
-        sum.checked_mul(10)?.checked_add(char::from(*digit).to_digit(10)?)
-    })
+    text.iter()
+        .try_fold(0_u32, |sum, digit| sum.checked_mul(10)?.checked_add(char::from(*digit).to_digit(10)?))
 }
 
 /// Upper-case hex text.
 pub fn to_hex(bytes: &[u8]) -> String {
     use core::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02X}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02X}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -237,10 +221,7 @@ mod tests {
         let line = F1Line::parse(LINE.as_bytes()).unwrap();
         assert_eq!(to_hex(&line.card), "3101000012345678");
         assert_eq!(to_hex(&line.issuer), "1234500012345000");
-        assert_eq!(
-            to_hex(&line.purchase.data()[..22]),
-            "000001F4091122334455660000012320240131093015"
-        );
+        assert_eq!(to_hex(&line.purchase.data()[..22]), "000001F4091122334455660000012320240131093015");
         assert_eq!(to_hex(&line.tac), "D00A87B6");
         assert_eq!(line.version, KeyVersion(1));
     }
@@ -266,16 +247,7 @@ mod tests {
                 assert!(with(place, " ").is_none(), "digit {place}");
             }
         }
-        let judged = [
-            79..87,
-            117..129,
-            161..171,
-            177..193,
-            12..32,
-            129..138,
-            147..161,
-            95..97,
-        ];
+        let judged = [79..87, 117..129, 161..171, 177..193, 12..32, 129..138, 147..161, 95..97];
         for place in (0..F1_LINE_LEN).filter(|place| !judged.iter().any(|field| field.contains(place))) {
             assert!(with(place, "~").is_some(), "{place}");
             assert!(
@@ -304,21 +276,10 @@ mod tests {
         ] {
             assert_eq!(with(147, date).is_some(), good, "{date}");
         }
-        for (time, good) in [
-            ("235959", true),
-            ("240000", false),
-            ("006000", false),
-            ("000060", false),
-        ] {
+        for (time, good) in [("235959", true), ("240000", false), ("006000", false), ("000060", false)] {
             assert_eq!(with(155, time).is_some(), good, "{time}");
         }
-        for (kind, good) in [
-            ("06", true),
-            ("09", true),
-            ("05", false),
-            ("6 ", false),
-            ("90", false),
-        ] {
+        for (kind, good) in [("06", true), ("09", true), ("05", false), ("6 ", false), ("90", false)] {
             assert_eq!(with(95, kind).is_some(), good, "{kind}");
         }
         assert!(with(129, "999999999").is_some());
@@ -338,14 +299,7 @@ mod tests {
     fn lines_of_a_day() {
         let count = |day: &str| f1_lines(day.as_bytes()).count();
         assert_eq!(
-            [
-                count(""),
-                count("\n"),
-                count("a"),
-                count("a\n"),
-                count("a\n\nb"),
-                count("\n\n")
-            ],
+            [count(""), count("\n"), count("a"), count("a\n"), count("a\n\nb"), count("\n\n")],
             [0, 1, 1, 1, 3, 2]
         );
     }

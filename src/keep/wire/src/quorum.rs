@@ -9,10 +9,7 @@ use crate::error::{Refusal, Refused};
 /// that with m ≥ 2 somebody else approved too. Genesis names its own set, and all n of it must sign.
 pub fn check(signed: &SignedCommand, officers: Option<&Quorum>) -> Result<Command, Refused> {
     let command = signed.open().map_err(|error| {
-        Refused::new(
-            Refusal::BadCommand,
-            format!("the command's bytes are not canonical: {error}"),
-        )
+        Refused::new(Refusal::BadCommand, format!("the command's bytes are not canonical: {error}"))
     })?;
     if (command.version, command.suite) != (1, 1) {
         return Err(Refused::new(
@@ -41,10 +38,7 @@ pub fn check(signed: &SignedCommand, officers: Option<&Quorum>) -> Result<Comman
     for approval in &signed.approvals {
         let name = approval.officer.as_str();
         let member = set.member(name).ok_or_else(|| {
-            Refused::new(
-                Refusal::UnknownOfficer,
-                format!("'{name}' is not in the officer set"),
-            )
+            Refused::new(Refusal::UnknownOfficer, format!("'{name}' is not in the officer set"))
         })?;
         if seen.contains(&name) {
             return Err(Refused::new(
@@ -89,19 +83,8 @@ mod tests {
     fn room() -> Room {
         let keys: Vec<SecretKey> = (0..3).map(|_| generate().unwrap()).collect();
         let members = keys.iter().zip(["li", "wang", "zhao"]);
-        let members = members
-            .map(|(key, name)| Member {
-                name: name.into(),
-                key: public_key(key),
-            })
-            .collect();
-        Room {
-            keys,
-            set: Quorum {
-                threshold: 2,
-                members,
-            },
-        }
+        let members = members.map(|(key, name)| Member { name: name.into(), key: public_key(key) }).collect();
+        Room { keys, set: Quorum { threshold: 2, members } }
     }
 
     fn command(proposer: &str) -> Vec<u8> {
@@ -125,10 +108,7 @@ mod tests {
             officer: room.set.members[*at].name.clone(),
             signature: sign(&room.keys[*at], &signed_bytes(bytes)),
         });
-        SignedCommand {
-            command: Bytes(bytes.to_vec()),
-            approvals: approvals.collect(),
-        }
+        SignedCommand { command: Bytes(bytes.to_vec()), approvals: approvals.collect() }
     }
 
     fn refusal(room: &Room, signed: &SignedCommand) -> Option<Refusal> {
@@ -141,18 +121,9 @@ mod tests {
         let bytes = command("li");
         assert_eq!(refusal(&room, &signed(&room, &bytes, &[0, 1])), None);
         assert_eq!(refusal(&room, &signed(&room, &bytes, &[0, 1, 2])), None);
-        assert_eq!(
-            refusal(&room, &signed(&room, &bytes, &[])),
-            Some(Refusal::QuorumMissing)
-        );
-        assert_eq!(
-            refusal(&room, &signed(&room, &bytes, &[0])),
-            Some(Refusal::QuorumMissing)
-        );
-        assert_eq!(
-            refusal(&room, &signed(&room, &bytes, &[0, 0])),
-            Some(Refusal::SignedTwice)
-        );
+        assert_eq!(refusal(&room, &signed(&room, &bytes, &[])), Some(Refusal::QuorumMissing));
+        assert_eq!(refusal(&room, &signed(&room, &bytes, &[0])), Some(Refusal::QuorumMissing));
+        assert_eq!(refusal(&room, &signed(&room, &bytes, &[0, 0])), Some(Refusal::SignedTwice));
         assert_eq!(
             refusal(&room, &signed(&room, &bytes, &[1, 2])),
             Some(Refusal::QuorumMissing),
@@ -160,11 +131,7 @@ mod tests {
         );
         let mut other = signed(&room, &bytes, &[0, 1]);
         other.command = Bytes(command("wang"));
-        assert_eq!(
-            refusal(&room, &other),
-            Some(Refusal::BadSignature),
-            "approval of other bytes"
-        );
+        assert_eq!(refusal(&room, &other), Some(Refusal::BadSignature), "approval of other bytes");
         let mut stranger = signed(&room, &bytes, &[0, 1]);
         stranger.approvals[1].officer = "sun".into();
         assert_eq!(refusal(&room, &stranger), Some(Refusal::UnknownOfficer));

@@ -51,12 +51,7 @@ pub fn seal(
         .encrypt_inout_detached(&NONCE.into(), context, bytes.as_mut_slice().into())
         .map_err(|_| BoxError)?;
     bytes.extend(tag);
-    Ok(SealedBox {
-        version: 1,
-        suite: 1,
-        ephemeral,
-        ciphertext: Bytes(bytes),
-    })
+    Ok(SealedBox { version: 1, suite: 1, ephemeral, ciphertext: Bytes(bytes) })
 }
 
 /// Opens a box into `plain`, which must have exactly the length that was sealed.
@@ -151,13 +146,8 @@ mod tests {
     #[test]
     fn opens_for_its_key_and_context_only() {
         let (custodian, other) = (generate().unwrap(), generate().unwrap());
-        let sealed = seal(
-            &public_key(&custodian),
-            b"context",
-            b"0123456789abcdef",
-            &generate().unwrap(),
-        )
-        .unwrap();
+        let sealed =
+            seal(&public_key(&custodian), b"context", b"0123456789abcdef", &generate().unwrap()).unwrap();
         let mut plain = [0; 16];
         open(&sealed, &custodian, b"context", &mut plain).unwrap();
         assert_eq!(&plain, b"0123456789abcdef");

@@ -28,9 +28,7 @@ crate::cbor_struct! {
 
 impl core::fmt::Debug for Share {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Share")
-            .field("index", &self.index)
-            .finish_non_exhaustive()
+        f.debug_struct("Share").field("index", &self.index).finish_non_exhaustive()
     }
 }
 
@@ -152,19 +150,15 @@ pub fn to_text(sealed: &[u8]) -> String {
 
 /// Reads that text: case, spaces and dashes do not matter; O reads as 0, I and L as 1.
 pub fn from_text(text: &str) -> Result<Vec<u8>, ShareTextError> {
-    let mut lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
+    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     if lines.next().is_none_or(|(_, line)| line.trim() != HEADER) {
         return Err(ShareTextError::Header);
     }
     let mut symbols = Vec::new();
     for (at, line) in lines {
         let row = line_symbols(at + 1, line)?;
-        let (data, check) = row
-            .split_at_checked(row.len().saturating_sub(2))
-            .ok_or(ShareTextError::Line { line: at + 1 })?;
+        let (data, check) =
+            row.split_at_checked(row.len().saturating_sub(2)).ok_or(ShareTextError::Line { line: at + 1 })?;
         if check != line_checksum(data) {
             return Err(ShareTextError::Line { line: at + 1 });
         }
@@ -181,10 +175,7 @@ pub fn from_text(text: &str) -> Result<Vec<u8>, ShareTextError> {
 
 fn line_symbols(number: usize, line: &str) -> Result<Vec<u8>, ShareTextError> {
     let mut row = Vec::with_capacity(line.len());
-    for found in line
-        .chars()
-        .filter(|character| !character.is_whitespace() && *character != '-')
-    {
+    for found in line.chars().filter(|character| !character.is_whitespace() && *character != '-') {
         let upper = match found.to_ascii_uppercase() {
             'O' => '0',
             'I' | 'L' => '1',
@@ -223,10 +214,7 @@ fn to_symbols(bytes: &[u8]) -> Vec<u8> {
     if bits > 0 {
         symbols.push((window << (5 - bits)) & 31);
     }
-    symbols
-        .into_iter()
-        .filter_map(|value| ALPHABET.get(value as usize).copied())
-        .collect()
+    symbols.into_iter().filter_map(|value| ALPHABET.get(value as usize).copied()).collect()
 }
 
 fn from_symbols(symbols: &[u8]) -> Option<Vec<u8>> {
@@ -263,21 +251,12 @@ mod tests {
         let text = to_text(&sealed);
         assert_eq!(from_text(&text), Ok(sealed.clone()));
         assert_eq!(
-            from_text(
-                &text
-                    .to_lowercase()
-                    .replace("citykeep share v1", HEADER)
-                    .replace('0', "o")
-            ),
+            from_text(&text.to_lowercase().replace("citykeep share v1", HEADER).replace('0', "o")),
             Ok(sealed)
         );
         let mut named = 0;
         let mut tried = 0;
-        for (at, old) in text
-            .char_indices()
-            .skip(HEADER.len() + 1)
-            .filter(|(_, old)| !old.is_whitespace())
-        {
+        for (at, old) in text.char_indices().skip(HEADER.len() + 1).filter(|(_, old)| !old.is_whitespace()) {
             let new = if old == '7' { 'X' } else { '7' };
             let mut bad = text.clone();
             bad.replace_range(at..=at, &new.to_string());
@@ -297,12 +276,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let join = |order: &[usize]| order.iter().map(|at| lines[*at]).collect::<Vec<_>>().join("\n");
         assert!(from_text(&join(&[0, 1, 2, 3])).is_ok() || lines.len() != 4);
-        for order in [
-            vec![0, 1, 2],
-            vec![0, 2, 1, 3],
-            vec![0, 1, 1, 2, 3],
-            vec![1, 2, 3],
-        ] {
+        for order in [vec![0, 1, 2], vec![0, 2, 1, 3], vec![0, 1, 1, 2, 3], vec![1, 2, 3]] {
             assert!(from_text(&join(&order)).is_err(), "{order:?}");
         }
         assert_eq!(from_text(""), Err(ShareTextError::Header));

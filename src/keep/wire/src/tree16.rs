@@ -86,10 +86,8 @@ impl Tree {
     pub fn top(&self) -> Hash {
         let mut carry: Option<Hash> = None;
         for (level, row) in self.levels.iter().enumerate() {
-            let above = self
-                .levels
-                .get(level + 1..)
-                .is_some_and(|above| above.iter().any(|row| !row.is_empty()));
+            let above =
+                self.levels.get(level + 1..).is_some_and(|above| above.iter().any(|row| !row.is_empty()));
             let mut children = row.clone();
             children.extend(carry);
             carry = match children.as_slice() {
@@ -137,9 +135,7 @@ mod tests {
     use super::*;
 
     fn leaves(count: usize) -> Vec<Hash> {
-        (0..count)
-            .map(|at| leaf(&at.to_be_bytes(), Verdict::Ok))
-            .collect()
+        (0..count).map(|at| leaf(&at.to_be_bytes(), Verdict::Ok)).collect()
     }
 
     /// The definition, level by level, all in memory.

@@ -19,17 +19,12 @@ use wire::share::{Share, ShareCertificate, ShareSet, ShareSlot};
 use wire::tree16::{self, Tree};
 
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../tests/golden")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden").join(name);
     if !path.exists() && std::env::var_os("CITYKEEP_BLESS").is_some() {
         std::fs::write(&path, bytes).unwrap();
     }
     let kept = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert!(
-        kept == bytes,
-        "{name} is not what this version writes: a format needs a new version"
-    );
+    assert!(kept == bytes, "{name} is not what this version writes: a format needs a new version");
     kept
 }
 
@@ -39,14 +34,9 @@ fn key(byte: u8) -> p256::SecretKey {
 
 fn quorum(threshold: u64, first: u8, names: &[&str]) -> Quorum {
     let members = (first..).zip(names);
-    let member = |(byte, name): (u8, &&str)| Member {
-        name: (*name).to_owned(),
-        key: seal::public_key(&key(byte)),
-    };
-    Quorum {
-        threshold,
-        members: members.map(member).collect(),
-    }
+    let member =
+        |(byte, name): (u8, &&str)| Member { name: (*name).to_owned(), key: seal::public_key(&key(byte)) };
+    Quorum { threshold, members: members.map(member).collect() }
 }
 
 fn sign(action: Action, signers: &[(&str, u8)]) -> Vec<u8> {
@@ -67,11 +57,7 @@ fn sign(action: Action, signers: &[(&str, u8)]) -> Vec<u8> {
         officer: (*name).to_owned(),
         signature: seal::sign(&key(*byte), &signed_bytes(&bytes)),
     });
-    SignedCommand {
-        approvals: approvals.collect(),
-        command: Bytes(bytes),
-    }
-    .to_cbor()
+    SignedCommand { approvals: approvals.collect(), command: Bytes(bytes) }.to_cbor()
 }
 
 fn attributes() -> KeyAttributes {
@@ -80,11 +66,7 @@ fn attributes() -> KeyAttributes {
         version: KeyVersion(0x41),
         algorithm: Algorithm::Sm4,
         level: Level::Root,
-        levels: vec![
-            FactorSource::ISSUER_ID,
-            FactorSource::ASN_RIGHT8,
-            FactorSource::Literal([9; 8]),
-        ],
+        levels: vec![FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8, FactorSource::Literal([9; 8])],
         usage: vec![Usage::VerifyTac],
         kcv: [0xaa, 0xbb, 0xcc],
     }
@@ -102,10 +84,7 @@ fn genesis_command() {
         ca: [0x55; 32],
         identity: seal::public_key(&key(21)),
     });
-    let kept = golden(
-        "command/genesis-v1.cbor",
-        &sign(genesis, &[("li", 1), ("wang", 2), ("zhao", 3)]),
-    );
+    let kept = golden("command/genesis-v1.cbor", &sign(genesis, &[("li", 1), ("wang", 2), ("zhao", 3)]));
     let signed = SignedCommand::from_cbor(&kept).unwrap();
     assert!(wire::quorum::check(&signed, None).is_ok());
 }
@@ -118,10 +97,7 @@ fn import_command() {
         kcv: [1, 2, 3],
         commitment: component_commitment(&[0x11; 16], &attributes().id(), custodian, &component),
     });
-    let import = Action::ImportKey(ImportKey {
-        attributes: attributes(),
-        components: parts.to_vec(),
-    });
+    let import = Action::ImportKey(ImportKey { attributes: attributes(), components: parts.to_vec() });
     let kept = golden("command/import-v1.cbor", &sign(import, &[("li", 1), ("zhao", 3)]));
     let signed = SignedCommand::from_cbor(&kept).unwrap();
     let command = wire::quorum::check(&signed, Some(&quorum(2, 1, &["li", "wang", "zhao"]))).unwrap();
@@ -129,14 +105,7 @@ fn import_command() {
 }
 
 fn share() -> Share {
-    Share {
-        version: 1,
-        set: [0x66; 16],
-        epoch: 1,
-        index: 2,
-        threshold: 3,
-        value: [0x77; 32],
-    }
+    Share { version: 1, set: [0x66; 16], epoch: 1, index: 2, threshold: 3, value: [0x77; 32] }
 }
 
 fn share_set() -> ShareSet {
@@ -160,27 +129,12 @@ fn share_set() -> ShareSet {
 #[test]
 fn share_certificate_and_text() {
     golden("share/share-v1.cbor", &share().to_cbor());
-    let certificate = ShareCertificate {
-        set: Bytes(share_set().to_cbor()),
-        mac: [0x88; 32],
-    };
+    let certificate = ShareCertificate { set: Bytes(share_set().to_cbor()), mac: [0x88; 32] };
     let kept = golden("share/certificate-v1.cbor", &certificate.to_cbor());
-    assert_eq!(
-        ShareCertificate::from_cbor(&kept).unwrap().open().unwrap(),
-        share_set()
-    );
+    assert_eq!(ShareCertificate::from_cbor(&kept).unwrap().open().unwrap(), share_set());
     let context = wire::frame::share_out_context(&[0x66; 16], 2);
-    let sealed = seal::seal(
-        &seal::public_key(&key(12)),
-        &context,
-        &share().to_cbor(),
-        &key(31),
-    )
-    .unwrap();
-    let kept = golden(
-        "share/sealed-v1.txt",
-        wire::share::to_text(&sealed.to_cbor()).as_bytes(),
-    );
+    let sealed = seal::seal(&seal::public_key(&key(12)), &context, &share().to_cbor(), &key(31)).unwrap();
+    let kept = golden("share/sealed-v1.txt", wire::share::to_text(&sealed.to_cbor()).as_bytes());
     let sealed = seal::parse(&wire::share::from_text(core::str::from_utf8(&kept).unwrap()).unwrap()).unwrap();
     let mut plain = vec![0; seal::plain_len(&sealed)];
     seal::open(&sealed, &key(12), &context, &mut plain).unwrap();
@@ -193,14 +147,8 @@ fn batch_and_its_root() {
         profile: Profile::PurchaseTac,
         lineage: Lineage::parse("transit/purse/tac").unwrap(),
         groups: vec![
-            Group {
-                version: KeyVersion(1),
-                issuer: [0x12, 0x34, 0, 0, 0x26, 0x40, 0, 0],
-            },
-            Group {
-                version: KeyVersion(0x41),
-                issuer: [0x12, 0x34, 0, 0, 0x26, 0x40, 0, 1],
-            },
+            Group { version: KeyVersion(1), issuer: [0x12, 0x34, 0, 0, 0x26, 0x40, 0, 0] },
+            Group { version: KeyVersion(0x41), issuer: [0x12, 0x34, 0, 0, 0x26, 0x40, 0, 1] },
         ],
     };
     let mut bytes = header.to_bytes();
@@ -208,17 +156,9 @@ fn batch_and_its_root() {
     for at in 0..40_u8 {
         let mut data = [at; 24];
         data[22..].fill(0);
-        let record = Record {
-            card: [at, 1, 2, 3, 4, 5, 6, 7],
-            data,
-            tac: [at; 4],
-            group: u16::from(at % 2),
-        };
+        let record = Record { card: [at, 1, 2, 3, 4, 5, 6, 7], data, tac: [at; 4], group: u16::from(at % 2) };
         let (record, verdict) = match at {
-            5 => (
-                Record::malformed(b"not a line", header.profile),
-                Verdict::Malformed,
-            ),
+            5 => (Record::malformed(b"not a line", header.profile), Verdict::Malformed),
             7 => (record.to_bytes(header.profile), Verdict::BadTac),
             _ => (record.to_bytes(header.profile), Verdict::Ok),
         };
@@ -226,27 +166,15 @@ fn batch_and_its_root() {
         tree.push(tree16::leaf(&record, verdict));
     }
     golden("batch/purchase-v1.bin", &bytes);
-    golden(
-        "batch/purchase-v1.root",
-        &tree16::root(40, &header.to_bytes(), &tree.top()),
-    );
+    golden("batch/purchase-v1.root", &tree16::root(40, &header.to_bytes(), &tree.top()));
 }
 
 #[test]
 fn frames() {
-    let collect = KeydRequest::Collect(Collect {
-        durable: 300,
-        root: [0x99; 32],
-    });
+    let collect = KeydRequest::Collect(Collect { durable: 300, root: [0x99; 32] });
     golden("frame/keyd-collect-v1.bin", &to_frame(&collect));
     let context = share_in_context(Purpose::Unseal, &[0xab; 16], &[0x66; 16], 2);
-    let sealed = seal::seal(
-        &seal::public_key(&key(41)),
-        &context,
-        &share().to_cbor(),
-        &key(42),
-    )
-    .unwrap();
+    let sealed = seal::seal(&seal::public_key(&key(41)), &context, &share().to_cbor(), &key(42)).unwrap();
     let unseal = OfficerRequest::Unseal(SealedShare {
         certificate: Bytes(vec![1, 2, 3]),
         index: 2,

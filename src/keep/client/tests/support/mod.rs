@@ -28,10 +28,7 @@ pub const BATCH: [u8; 16] = [0xb0; 16];
 pub const CLIENT: &str = "spiffe://weihai.example/clearing/engine-1";
 
 pub fn header() -> BatchHeader {
-    let group = |version, issuer| Group {
-        version: KeyVersion(version),
-        issuer: [issuer; 8],
-    };
+    let group = |version, issuer| Group { version: KeyVersion(version), issuer: [issuer; 8] };
     BatchHeader {
         profile: Profile::PurchaseTac,
         lineage: Lineage::parse("transit/purse/tac").unwrap(),
@@ -43,20 +40,12 @@ pub fn header() -> BatchHeader {
 pub fn record(number: u64) -> ([u8; RECORD_LEN], Verdict) {
     let profile = Profile::PurchaseTac;
     if number % 97 == 5 {
-        return (
-            Record::malformed(&number.to_be_bytes(), profile),
-            Verdict::Malformed,
-        );
+        return (Record::malformed(&number.to_be_bytes(), profile), Verdict::Malformed);
     }
     let mut data = [0; 24];
     data[..8].copy_from_slice(&number.to_be_bytes());
     let group = u16::try_from(number % 3).unwrap();
-    let record = Record {
-        card: (number + 1).to_be_bytes(),
-        data,
-        tac: [9; 4],
-        group,
-    };
+    let record = Record { card: (number + 1).to_be_bytes(), data, tac: [9; 4], group };
     (record.to_bytes(profile), verdict_of(&record.to_bytes(profile)))
 }
 
@@ -88,10 +77,7 @@ pub fn log_key() -> SigningKey {
 }
 
 pub fn pinned() -> Pinned {
-    Pinned {
-        log: VerifierKey::new(ORIGIN, log_key().verifying_key().to_bytes()),
-        instance: Some(INSTANCE),
-    }
+    Pinned { log: VerifierKey::new(ORIGIN, log_key().verifying_key().to_bytes()), instance: Some(INSTANCE) }
 }
 
 /// The closing entry of the batch, as the module makes it.
@@ -133,28 +119,15 @@ pub fn entry(header: &BatchHeader, totals: &Totals) -> Entry {
 pub fn proof(entry: &Entry, index: u64, key: &SigningKey) -> TlogProof {
     let other = leaf_hash(b"an earlier entry");
     let leaf = leaf_hash(&entry.to_cbor());
-    let (root, path, size) = if index == 0 {
-        (leaf, Vec::new(), 1)
-    } else {
-        (node_hash(&other, &leaf), vec![other], 2)
-    };
-    let checkpoint = Checkpoint {
-        origin: ORIGIN.to_owned(),
-        size,
-        root,
-    };
-    TlogProof {
-        index,
-        path,
-        checkpoint: sign_checkpoint(&checkpoint, key),
-    }
+    let (root, path, size) =
+        if index == 0 { (leaf, Vec::new(), 1) } else { (node_hash(&other, &leaf), vec![other], 2) };
+    let checkpoint = Checkpoint { origin: ORIGIN.to_owned(), size, root };
+    TlogProof { index, path, checkpoint: sign_checkpoint(&checkpoint, key) }
 }
 
 /// The receipt that keyd puts together from such an entry.
 pub fn receipt_of(entry: &Entry) -> Receipt {
-    let Event::Batch(event) = &entry.event else {
-        panic!("no batch")
-    };
+    let Event::Batch(event) = &entry.event else { panic!("no batch") };
     let total = event.total.clone().unwrap();
     let result = BatchResult {
         batch: event.batch,
@@ -168,13 +141,7 @@ pub fn receipt_of(entry: &Entry) -> Receipt {
         // Earlier parts have earlier indices; only the last one is in this log of two.
         indices: if event.part == 0 { vec![1] } else { vec![0, 1] },
     };
-    Receipt::new(
-        &result,
-        &INSTANCE,
-        ORIGIN,
-        &entry.to_cbor(),
-        proof(entry, 1, &log_key()).to_text(),
-    )
+    Receipt::new(&result, &INSTANCE, ORIGIN, &entry.to_cbor(), proof(entry, 1, &log_key()).to_text())
 }
 
 /// A test authority with the certificates that it issued, in files.
@@ -197,19 +164,9 @@ impl Pki {
         leaf.subject_alt_names = vec![SanType::URI(CLIENT.try_into().unwrap())];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
-        write_pair(
-            dir.path(),
-            "client",
-            &leaf.signed_by(&key, &issuer).unwrap().pem(),
-            &key,
-        );
+        write_pair(dir.path(), "client", &leaf.signed_by(&key, &issuer).unwrap().pem(), &key);
         let stranger = KeyPair::generate().unwrap();
-        write_pair(
-            dir.path(),
-            "stranger",
-            &leaf.self_signed(&stranger).unwrap().pem(),
-            &stranger,
-        );
+        write_pair(dir.path(), "stranger", &leaf.self_signed(&stranger).unwrap().pem(), &stranger);
 
         let mut server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -219,9 +176,8 @@ impl Pki {
         let mut roots = RootCertStore::empty();
         roots.add(ca_cert.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -231,20 +187,12 @@ impl Pki {
                 PrivateKeyDer::try_from(server_key.serialize_der()).unwrap(),
             )
             .unwrap();
-        Self {
-            dir,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-        }
+        Self { dir, acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
     pub fn client(&self, port: u16, timeouts: Timeouts) -> Client {
         let key = VerifierKey::new(ORIGIN, log_key().verifying_key().to_bytes());
-        self.builder(port, "client")
-            .log_key(key)
-            .instance(INSTANCE)
-            .timeouts(timeouts)
-            .build()
-            .unwrap()
+        self.builder(port, "client").log_key(key).instance(INSTANCE).timeouts(timeouts).build().unwrap()
     }
 
     pub fn builder(&self, port: u16, name: &str) -> ClientBuilder {

@@ -21,22 +21,12 @@ fn all_ten_share_sets_of_five_open_the_root_and_no_smaller_set_does() {
         for b in a + 1..5 {
             let module = new_module();
             attach(&module, &disk);
-            assert_eq!(
-                unseal(&module, &people, &[a, b]).unwrap(),
-                Progress { have: 2, need: 3 }
-            );
-            assert_eq!(
-                module.status().state,
-                ModuleState::Sealed,
-                "two of three open nothing"
-            );
+            assert_eq!(unseal(&module, &people, &[a, b]).unwrap(), Progress { have: 2, need: 3 });
+            assert_eq!(module.status().state, ModuleState::Sealed, "two of three open nothing");
             for c in b + 1..5 {
                 let module = new_module();
                 attach(&module, &disk);
-                assert_eq!(
-                    unseal(&module, &people, &[a, b, c]).unwrap(),
-                    Progress { have: 3, need: 3 }
-                );
+                assert_eq!(unseal(&module, &people, &[a, b, c]).unwrap(), Progress { have: 3, need: 3 });
                 assert_eq!(module.status().state, ModuleState::Recovering);
                 opened += 1;
             }
@@ -72,10 +62,7 @@ fn bad_shares_are_named_and_block_nobody() {
     assert_eq!(foreign.code, Refusal::ShareForeign);
     // The same share twice.
     unseal(&module, &people, &[0]).unwrap();
-    assert_eq!(
-        unseal(&module, &people, &[0]).unwrap_err().code,
-        Refusal::ShareTwice
-    );
+    assert_eq!(unseal(&module, &people, &[0]).unwrap_err().code, Refusal::ShareTwice);
     // A forged certificate with strangers' good shares does not get in the way of the right set.
     unseal(&module, &strangers, &[0, 1]).unwrap();
     assert_eq!(unseal(&module, &people, &[1, 2]).unwrap().have, 3);
@@ -91,9 +78,7 @@ fn a_box_for_one_purpose_does_not_open_under_another() {
     let module = new_module();
     attach(&module, &disk);
     let sealed = people.seal_share(&module, Purpose::Prove, &people.share(0));
-    let OfficerResponse::Refused(refused) = module.officers(OfficerRequest::Unseal(sealed)) else {
-        panic!()
-    };
+    let OfficerResponse::Refused(refused) = module.officers(OfficerRequest::Unseal(sealed)) else { panic!() };
     assert_eq!(refused.code, Refusal::BoxDamaged);
 }
 
@@ -115,10 +100,7 @@ fn genesis_waits_for_every_share_and_for_every_officer() {
     people.shares = shares.shares.into_iter().map(|share| share.0).collect();
     for at in 0..4 {
         let sealed = people.seal_share(&module, Purpose::Prove, &people.share(at));
-        assert!(matches!(
-            module.officers(OfficerRequest::Prove(sealed)),
-            OfficerResponse::Progress(_)
-        ));
+        assert!(matches!(module.officers(OfficerRequest::Prove(sealed)), OfficerResponse::Progress(_)));
     }
     let OfficerResponse::Refused(refused) = module.officers(OfficerRequest::GenesisFinish(Empty {})) else {
         panic!()
@@ -127,9 +109,7 @@ fn genesis_waits_for_every_share_and_for_every_officer() {
     let mut bad = people.share(4);
     bad.value[0] ^= 0x80;
     let sealed = people.seal_share(&module, Purpose::Prove, &bad);
-    let OfficerResponse::Refused(refused) = module.officers(OfficerRequest::Prove(sealed)) else {
-        panic!()
-    };
+    let OfficerResponse::Refused(refused) = module.officers(OfficerRequest::Prove(sealed)) else { panic!() };
     assert_eq!(refused.code, Refusal::ShareDamaged);
     assert_eq!(module.status().state, ModuleState::Uninitialised);
     module.officers(OfficerRequest::Abort(Empty {}));
@@ -149,9 +129,7 @@ fn a_wrong_component_digit_names_its_custodian() {
     let attributes = attributes(2, Algorithm::Sm4, &key);
     let proposal = people.command(Action::ImportKey(import_spec(&people, &attributes, &[one, two])));
     assert_eq!(
-        send_component(&module, proposal.id, "custodian-1", &one)
-            .unwrap_err()
-            .code,
+        send_component(&module, proposal.id, "custodian-1", &one).unwrap_err().code,
         Refusal::ComponentForeign,
         "before the command"
     );
@@ -161,21 +139,14 @@ fn a_wrong_component_digit_names_its_custodian() {
     typo[5] ^= 0x10;
     let refused = send_component(&module, proposal.id, "custodian-2", &typo).unwrap_err();
     assert_eq!(refused.code, Refusal::ComponentKcv);
-    assert!(
-        refused.message.contains("custodian-2") && refused.message.contains("version 02"),
-        "{refused}"
-    );
+    assert!(refused.message.contains("custodian-2") && refused.message.contains("version 02"), "{refused}");
     assert_eq!(
-        send_component(&module, proposal.id, "custodian-4", &two)
-            .unwrap_err()
-            .code,
+        send_component(&module, proposal.id, "custodian-4", &two).unwrap_err().code,
         Refusal::ComponentForeign
     );
     send_component(&module, proposal.id, "custodian-1", &one).unwrap();
     assert_eq!(
-        send_component(&module, proposal.id, "custodian-1", &one)
-            .unwrap_err()
-            .code,
+        send_component(&module, proposal.id, "custodian-1", &one).unwrap_err().code,
         Refusal::ComponentTwice
     );
     let done = send_component(&module, proposal.id, "custodian-2", &two).unwrap();
@@ -184,25 +155,13 @@ fn a_wrong_component_digit_names_its_custodian() {
     // The same bytes under another version or algorithm are refused, parity bits or not.
     let same = import(&module, &people, 3, Algorithm::Tdes, &key.map(|byte| byte ^ 1));
     assert_eq!(same.unwrap_err().code, Refusal::KeyReused);
-    let weak = import(
-        &module,
-        &people,
-        4,
-        Algorithm::Tdes,
-        b"01234567\x31\x30\x33\x32\x35\x34\x37\x36",
-    );
+    let weak = import(&module, &people, 4, Algorithm::Tdes, b"01234567\x31\x30\x33\x32\x35\x34\x37\x36");
     assert_eq!(weak.unwrap_err().code, Refusal::WeakKey);
     let disk = keyd.stop();
     let kinds: Vec<String> = disk
         .entries
         .iter()
-        .map(|entry| {
-            translog::entry::Entry::from_cbor(entry)
-                .unwrap()
-                .event
-                .kind()
-                .to_owned()
-        })
+        .map(|entry| translog::entry::Entry::from_cbor(entry).unwrap().event.kind().to_owned())
         .collect();
     assert!(
         kinds.iter().filter(|kind| *kind == "component").count() >= 6,
@@ -219,9 +178,7 @@ fn a_generated_key_is_like_an_imported_one() {
     let done = command(&module, people.signed(Action::GenerateKey(wanted.clone()))).unwrap();
     assert_ne!(done.kcv, Some(wanted.kcv), "its check value is its own");
     assert_eq!(
-        command(&module, people.signed(Action::GenerateKey(wanted)))
-            .unwrap_err()
-            .code,
+        command(&module, people.signed(Action::GenerateKey(wanted))).unwrap_err().code,
         Refusal::KeyExists
     );
     set_state(&module, &people, 0x43, KeyState::Active).unwrap();
@@ -236,10 +193,7 @@ fn a_change_of_officers_voids_what_the_old_set_approved() {
     let keyd = Keyd::start(&module, Disk::default());
     genesis(&module, &mut people);
     let pending = people.signed(Action::GenerateKey(attributes(1, Algorithm::Sm4, &KEY)));
-    let smaller = Quorum {
-        threshold: 2,
-        members: people.officer_set.members[..2].to_vec(),
-    };
+    let smaller = Quorum { threshold: 2, members: people.officer_set.members[..2].to_vec() };
     command(&module, people.signed(Action::SetOfficers(smaller))).unwrap();
     assert_eq!(command(&module, pending).unwrap_err().code, Refusal::OfficerEpoch);
     people.officer_epoch = 2;
@@ -247,13 +201,8 @@ fn a_change_of_officers_voids_what_the_old_set_approved() {
     assert_eq!(command(&module, gone).unwrap_err().code, Refusal::UnknownOfficer);
     command(&module, people.signed(Action::Zeroise(Empty {}))).unwrap();
     assert_eq!(module.status().state, ModuleState::Zeroised);
-    let hello = OfficerRequest::Hello(Hello {
-        purpose: Purpose::Unseal,
-    });
-    assert!(
-        matches!(module.officers(hello), OfficerResponse::Refused(_)),
-        "until the next restart"
-    );
+    let hello = OfficerRequest::Hello(Hello { purpose: Purpose::Unseal });
+    assert!(matches!(module.officers(hello), OfficerResponse::Refused(_)), "until the next restart");
     let disk = keyd.stop();
     restart(&people, &disk).unwrap();
 }

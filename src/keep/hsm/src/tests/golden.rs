@@ -29,11 +29,7 @@ fn a_sealed_record_of_version_1_opens_and_no_flipped_bit_does() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/record/sealed-v1.cbor");
     if !path.exists() && std::env::var_os("CITYKEEP_BLESS").is_some() {
         let random = Random::system().unwrap();
-        std::fs::write(
-            &path,
-            root.seal(&arena, &random, &attributes, 3, &secret(&KEY)).unwrap(),
-        )
-        .unwrap();
+        std::fs::write(&path, root.seal(&arena, &random, &attributes, 3, &secret(&KEY)).unwrap()).unwrap();
     }
     let record = std::fs::read(&path).unwrap();
     let (header, key) = root.open(&arena, &record).unwrap();

@@ -42,10 +42,7 @@ fn recovery(people: &People, disk: &Disk, floor_of: &Disk) -> Result<(), Refusal
             lineage: wire::key::Lineage::parse("transit/purse/tac").unwrap(),
         });
         assert!(
-            matches!(
-                module.keyd(&mut Connection::default(), open),
-                KeydResponse::Refused(_)
-            ),
+            matches!(module.keyd(&mut Connection::default(), open), KeydResponse::Refused(_)),
             "nothing is served"
         );
     }
@@ -63,25 +60,14 @@ fn the_true_state_comes_back() {
 #[test]
 fn an_old_log_below_the_floor_is_refused_and_above_it_accepted() {
     let (people, early, now) = day();
-    assert_eq!(
-        recovery(&people, &early, &now),
-        Err(Refusal::BelowFloor),
-        "old store and old log"
-    );
-    assert_eq!(
-        recovery(&people, &now, &early),
-        Ok(()),
-        "a lower floor takes the newer log"
-    );
+    assert_eq!(recovery(&people, &early, &now), Err(Refusal::BelowFloor), "old store and old log");
+    assert_eq!(recovery(&people, &now, &early), Ok(()), "a lower floor takes the newer log");
 }
 
 #[test]
 fn an_old_or_damaged_store_under_the_new_log_is_refused() {
     let (people, early, now) = day();
-    let old_store = Disk {
-        records: early.records.clone(),
-        ..now.clone()
-    };
+    let old_store = Disk { records: early.records.clone(), ..now.clone() };
     assert_eq!(recovery(&people, &old_store, &now), Err(Refusal::RecordMissing));
     let key = "transit/purse/tac@01";
     for bit in 0..now.records[key].len() * 8 {
@@ -92,18 +78,13 @@ fn an_old_or_damaged_store_under_the_new_log_is_refused() {
         flipped.records.get_mut(key).unwrap()[bit / 8] ^= 1 << (bit % 8);
         let refused = recovery(&people, &flipped, &now).unwrap_err();
         assert!(
-            matches!(
-                refused,
-                Refusal::RecordDamaged | Refusal::RecordMissing | Refusal::RecordOld
-            ),
+            matches!(refused, Refusal::RecordDamaged | Refusal::RecordMissing | Refusal::RecordOld),
             "{bit} {refused}"
         );
     }
     let mut swapped = now.clone();
-    let (one, two) = (
-        now.records["transit/purse/tac@01"].clone(),
-        now.records["transit/purse/tac@02"].clone(),
-    );
+    let (one, two) =
+        (now.records["transit/purse/tac@01"].clone(), now.records["transit/purse/tac@02"].clone());
     swapped.records.insert("transit/purse/tac@01".into(), two);
     swapped.records.insert("transit/purse/tac@02".into(), one);
     assert_eq!(
@@ -148,10 +129,7 @@ fn a_floor_for_another_boot_and_a_floor_of_one_officer_are_refused() {
     assert_eq!(refused.code, Refusal::FloorStale);
     let alone = people.sign(&people.command(action(module.boot)), &[0]);
     assert!(
-        matches!(
-            module.officers(OfficerRequest::Floor(Bytes(alone))),
-            OfficerResponse::Done(_)
-        ),
+        matches!(module.officers(OfficerRequest::Floor(Bytes(alone))), OfficerResponse::Done(_)),
         "known at the end"
     );
     assert_eq!(replay(&module, &now).unwrap_err().code, Refusal::QuorumMissing);
@@ -176,10 +154,7 @@ fn foreign_replayed_and_altered_commands_gain_nothing() {
     assert_eq!(relay(policy.clone()), Err(Refusal::CommandUsed), "replayed");
     let mut foreign = people.clone();
     foreign.instance = [0x66; 16];
-    assert_eq!(
-        relay(foreign.signed(Action::Zeroise(Empty {}))),
-        Err(Refusal::WrongInstance)
-    );
+    assert_eq!(relay(foreign.signed(Action::Zeroise(Empty {}))), Err(Refusal::WrongInstance));
     let mut late = people.command(Action::Zeroise(Empty {}));
     late.not_after = 2;
     assert_eq!(relay(people.sign(&late, &[0, 1])), Err(Refusal::CommandWindow));
@@ -189,9 +164,7 @@ fn foreign_replayed_and_altered_commands_gain_nothing() {
     inside.action = Action::SetPolicy(SetDigest { digest: [0xee; 32] });
     altered.command = Bytes(inside.to_cbor());
     assert_eq!(relay(altered.to_cbor()), Err(Refusal::BadSignature));
-    let module_state = module
-        .live(|live| Ok(live.log.state().instance().unwrap().policy))
-        .unwrap();
+    let module_state = module.live(|live| Ok(live.log.state().instance().unwrap().policy)).unwrap();
     assert_eq!(module_state, [8; 32]);
 }
 
@@ -200,18 +173,14 @@ fn results_wait_for_the_acknowledgement_of_a_head_that_was_handed_out() {
     let (people, _, now) = day();
     let module = restart(&people, &now).unwrap();
     let (_, ticket) = batch(&module, 1, &[record(Algorithm::Sm4, &KEY, 9, 1, 0)]).unwrap();
-    let release = || match module.keyd(
-        &mut Connection::default(),
-        KeydRequest::Release(Ticket { ticket }),
-    ) {
+    let release = || match module.keyd(&mut Connection::default(), KeydRequest::Release(Ticket { ticket })) {
         KeydResponse::Released(result) => Ok(result),
         KeydResponse::Refused(refused) => Err(refused.code),
         other => panic!("{other:?}"),
     };
-    let collect = |durable, root| match module.keyd(
-        &mut Connection::default(),
-        KeydRequest::Collect(Collect { durable, root }),
-    ) {
+    let collect = |durable, root| match module
+        .keyd(&mut Connection::default(), KeydRequest::Collect(Collect { durable, root }))
+    {
         KeydResponse::Collected(collected) => Ok(collected),
         KeydResponse::Refused(refused) => Err(refused.code),
         other => panic!("{other:?}"),
@@ -219,11 +188,7 @@ fn results_wait_for_the_acknowledgement_of_a_head_that_was_handed_out() {
     assert_eq!(release(), Err(Refusal::NotDurable));
     let mut disk = now;
     let (size, root) = disk.head();
-    assert_eq!(
-        collect(size + 2, [1; 32]),
-        Err(Refusal::AckForged),
-        "a head that nobody signed"
-    );
+    assert_eq!(collect(size + 2, [1; 32]), Err(Refusal::AckForged), "a head that nobody signed");
     let early = collect(size, root).unwrap();
     assert_eq!(collect(size - 1, [0; 32]), Err(Refusal::AckForged), "back");
     assert_eq!(release(), Err(Refusal::NotDurable), "handed out is not durable");
@@ -248,17 +213,11 @@ fn a_batch_that_loses_its_connection_is_in_the_log_as_aborted() {
             lineage: wire::key::Lineage::parse("transit/purse/tac").unwrap(),
         }),
         KeydRequest::BatchGroups(BatchGroups {
-            groups: vec![wire::batch::Group {
-                version: wire::key::KeyVersion(1),
-                issuer: ISSUER,
-            }],
+            groups: vec![wire::batch::Group { version: wire::key::KeyVersion(1), issuer: ISSUER }],
         }),
         KeydRequest::BatchRecords(Bytes(good.to_vec())),
     ] {
-        assert!(!matches!(
-            module.keyd(&mut connection, request),
-            KeydResponse::Refused(_)
-        ));
+        assert!(!matches!(module.keyd(&mut connection, request), KeydResponse::Refused(_)));
     }
     connection.closed(&module);
     let keyd = Keyd::start(&module, now);
@@ -266,9 +225,7 @@ fn a_batch_that_loses_its_connection_is_in_the_log_as_aborted() {
     module.wait_durable(last).unwrap();
     let disk = keyd.stop();
     let entry = translog::entry::Entry::from_cbor(&disk.entries[usize::try_from(last).unwrap()]).unwrap();
-    let translog::entry::Event::Batch(event) = entry.event else {
-        panic!("{entry:?}")
-    };
+    let translog::entry::Event::Batch(event) = entry.event else { panic!("{entry:?}") };
     assert!(event.aborted && event.total.is_none() && event.records == 1);
 }
 
@@ -286,21 +243,13 @@ fn every_refusal_of_the_living_module_is_in_the_log_with_its_count() {
     let denied: Vec<_> = disk
         .entries
         .iter()
-        .filter_map(
-            |entry| match translog::entry::Entry::from_cbor(entry).unwrap().event {
-                translog::entry::Event::Denied(denied) => Some((denied.code, denied.socket, denied.count)),
-                _ => None,
-            },
-        )
+        .filter_map(|entry| match translog::entry::Entry::from_cbor(entry).unwrap().event {
+            translog::entry::Event::Denied(denied) => Some((denied.code, denied.socket, denied.count)),
+            _ => None,
+        })
         .collect();
-    assert!(
-        denied.contains(&(Refusal::BatchOrder, "keyd".into(), 3)),
-        "{denied:?}"
-    );
-    assert!(
-        denied.contains(&(Refusal::BadCommand, "officers".into(), 1)),
-        "{denied:?}"
-    );
+    assert!(denied.contains(&(Refusal::BatchOrder, "keyd".into(), 3)), "{denied:?}");
+    assert!(denied.contains(&(Refusal::BadCommand, "officers".into(), 1)), "{denied:?}");
 }
 
 #[test]
@@ -313,10 +262,7 @@ fn a_zeroise_wipes_at_once_whoever_brings_it_and_whether_or_not_keyd_acknowledge
         profile: wire::batch::Profile::PurchaseTac,
         lineage: wire::key::Lineage::parse("transit/purse/tac").unwrap(),
     });
-    assert!(matches!(
-        module.keyd(&mut open, request),
-        KeydResponse::BatchOpened(_)
-    ));
+    assert!(matches!(module.keyd(&mut open, request), KeydResponse::BatchOpened(_)));
     // Relayed by keyd, and nobody collects.
     let zeroise = people.signed(Action::Zeroise(Empty {}));
     let relayed = module.keyd(&mut Connection::default(), KeydRequest::Command(Bytes(zeroise)));
@@ -324,22 +270,14 @@ fn a_zeroise_wipes_at_once_whoever_brings_it_and_whether_or_not_keyd_acknowledge
     assert_eq!(module.status().state, ModuleState::Zeroised);
     let good = record(Algorithm::Sm4, &KEY, 1, 1, 0).to_bytes(wire::batch::Profile::PurchaseTac);
     let answer = module.keyd(&mut open, KeydRequest::BatchRecords(Bytes(good.to_vec())));
-    assert!(
-        matches!(answer, KeydResponse::Refused(_)),
-        "no verdict any more: {answer:?}"
-    );
+    assert!(matches!(answer, KeydResponse::Refused(_)), "no verdict any more: {answer:?}");
     // Its entry can still be collected; then the log key goes too.
     let keyd = Keyd::start(&module, now);
     std::thread::sleep(std::time::Duration::from_millis(900));
     let disk = keyd.stop();
     assert!(matches!(module.lock().phase, crate::module::Phase::Zeroised));
     let back = restart(&people, &disk).unwrap();
-    assert_eq!(
-        batch(&back, 1, &[record(Algorithm::Sm4, &KEY, 5, 5, 0)])
-            .unwrap()
-            .0,
-        [Verdict::Ok]
-    );
+    assert_eq!(batch(&back, 1, &[record(Algorithm::Sm4, &KEY, 5, 5, 0)]).unwrap().0, [Verdict::Ok]);
 }
 
 #[test]

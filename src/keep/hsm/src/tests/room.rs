@@ -38,14 +38,8 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn head(&self) -> (u64, [u8; 32]) {
         let mut frontier = Frontier::new();
-        self.entries
-            .iter()
-            .for_each(|entry| frontier.push(leaf_hash(entry)));
-        let root = if self.entries.is_empty() {
-            [0; 32]
-        } else {
-            frontier.root()
-        };
+        self.entries.iter().for_each(|entry| frontier.push(leaf_hash(entry)));
+        let root = if self.entries.is_empty() { [0; 32] } else { frontier.root() };
         (frontier.size(), root)
     }
 
@@ -57,8 +51,7 @@ impl Disk {
         for record in collected.records {
             self.records.insert(record.id, record.bytes.0);
         }
-        self.entries
-            .extend(collected.entries.into_iter().map(|entry| entry.0));
+        self.entries.extend(collected.entries.into_iter().map(|entry| entry.0));
         self.checkpoint = collected.checkpoint;
     }
 }
@@ -98,11 +91,7 @@ impl Keyd {
                 }
             }
         });
-        Self {
-            disk,
-            stop,
-            thread: Some(thread),
-        }
+        Self { disk, stop, thread: Some(thread) }
     }
 
     pub(super) fn stop(mut self) -> Disk {
@@ -133,10 +122,7 @@ impl People {
             threshold,
             members: (1..)
                 .zip(keys)
-                .map(|(at, key)| Member {
-                    name: format!("{prefix}-{at}"),
-                    key: seal::public_key(key),
-                })
+                .map(|(at, key)| Member { name: format!("{prefix}-{at}"), key: seal::public_key(key) })
                 .collect(),
         };
         let (officers, custodians) = (keys(3), keys(5));
@@ -154,11 +140,7 @@ impl People {
 
     pub(super) fn command(&self, action: Action) -> Command {
         let id = Random::system().unwrap().array().unwrap();
-        let officer_epoch = if matches!(action, Action::Genesis(_)) {
-            0
-        } else {
-            self.officer_epoch
-        };
+        let officer_epoch = if matches!(action, Action::Genesis(_)) { 0 } else { self.officer_epoch };
         Command {
             version: 1,
             suite: 1,
@@ -179,11 +161,7 @@ impl People {
             officer: format!("officer-{}", at + 1),
             signature: seal::sign(&self.officers[*at], &signed_bytes(&bytes)),
         });
-        SignedCommand {
-            approvals: approvals.collect(),
-            command: Bytes(bytes),
-        }
-        .to_cbor()
+        SignedCommand { approvals: approvals.collect(), command: Bytes(bytes) }.to_cbor()
     }
 
     pub(super) fn signed(&self, action: Action) -> Vec<u8> {
@@ -196,13 +174,8 @@ impl People {
         let set = certificate.open().unwrap();
         let sealed = seal::parse(&self.shares[at]).unwrap();
         let mut plain = vec![0; seal::plain_len(&sealed)];
-        seal::open(
-            &sealed,
-            &self.custodians[at],
-            &share_out_context(&set.set, at as u64 + 1),
-            &mut plain,
-        )
-        .unwrap();
+        seal::open(&sealed, &self.custodians[at], &share_out_context(&set.set, at as u64 + 1), &mut plain)
+            .unwrap();
         Share::from_cbor(&plain).unwrap()
     }
 
@@ -281,16 +254,9 @@ pub(super) fn import_spec(people: &People, attributes: &KeyAttributes, parts: &[
     let components = (1..).zip(parts).map(|(at, part)| {
         let custodian = format!("custodian-{at}");
         let commitment = component_commitment(&people.instance, &attributes.id(), &custodian, part);
-        ComponentSpec {
-            custodian,
-            kcv: kcv(attributes.algorithm, part),
-            commitment,
-        }
+        ComponentSpec { custodian, kcv: kcv(attributes.algorithm, part), commitment }
     });
-    ImportKey {
-        attributes: attributes.clone(),
-        components: components.collect(),
-    }
+    ImportKey { attributes: attributes.clone(), components: components.collect() }
 }
 
 pub(super) fn send_component(
@@ -302,11 +268,7 @@ pub(super) fn send_component(
     let key = one_time_key(module, Purpose::Component);
     let context = component_context(&key.boot, &command, custodian);
     let sealed = seal::seal(&key.key, &context, part, &seal::generate().unwrap()).unwrap();
-    let component = SealedComponent {
-        command,
-        custodian: custodian.into(),
-        sealed: Bytes(sealed.to_cbor()),
-    };
+    let component = SealedComponent { command, custodian: custodian.into(), sealed: Bytes(sealed.to_cbor()) };
     match module.officers(OfficerRequest::Component(component)) {
         OfficerResponse::CommandDone(done) => Ok(done),
         OfficerResponse::Refused(refused) => Err(refused),
@@ -332,16 +294,9 @@ pub(super) fn import(
 ) -> Result<(), Refused> {
     let (one, two) = ([0x5a; 16], [version; 16].map(|byte| byte ^ 0x21));
     let mut three = *key;
-    three
-        .iter_mut()
-        .zip(one.iter().zip(&two))
-        .for_each(|(to, (one, two))| *to ^= one ^ two);
+    three.iter_mut().zip(one.iter().zip(&two)).for_each(|(to, (one, two))| *to ^= one ^ two);
     let attributes = attributes(version, algorithm, key);
-    let proposal = people.command(Action::ImportKey(import_spec(
-        people,
-        &attributes,
-        &[one, two, three],
-    )));
+    let proposal = people.command(Action::ImportKey(import_spec(people, &attributes, &[one, two, three])));
     command(module, people.sign(&proposal, &[0, 1]))?;
     for (at, part) in [one, two, three].iter().enumerate() {
         send_component(module, proposal.id, &format!("custodian-{}", at + 1), part)?;
@@ -356,18 +311,11 @@ pub(super) fn set_state(
     state: KeyState,
 ) -> Result<(), Refused> {
     let key = key_id(version);
-    command(
-        module,
-        people.signed(Action::SetKeyState(SetKeyState { key, state })),
-    )
-    .map(|_| ())
+    command(module, people.signed(Action::SetKeyState(SetKeyState { key, state }))).map(|_| ())
 }
 
 pub(super) fn key_id(version: u8) -> KeyId {
-    KeyId {
-        lineage: Lineage::parse("transit/purse/tac").unwrap(),
-        version: KeyVersion(version),
-    }
+    KeyId { lineage: Lineage::parse("transit/purse/tac").unwrap(), version: KeyVersion(version) }
 }
 
 /// A purchase record of card number `card`, true or with the TAC `off` by that much.
@@ -378,12 +326,7 @@ pub(super) fn record(algorithm: Algorithm, key: &[u8; 16], card: u64, amount: u8
     let issuer_key = diversify(algorithm, key, &ISSUER).unwrap();
     let card_key = diversify(algorithm, &issuer_key, &card).unwrap();
     let tac = card_tac(algorithm, &card_key, Profile::PurchaseTac, &data);
-    Record {
-        card,
-        data,
-        tac: (u32::from_be_bytes(tac) ^ off).to_be_bytes(),
-        group: 0,
-    }
+    Record { card, data, tac: (u32::from_be_bytes(tac) ^ off).to_be_bytes(), group: 0 }
 }
 
 /// Sends a batch of one group and gives the verdicts and the ticket.
@@ -402,26 +345,16 @@ pub(super) fn batch(
         profile: Profile::PurchaseTac,
         lineage: Lineage::parse("transit/purse/tac").unwrap(),
     }))?;
-    let groups = vec![Group {
-        version: KeyVersion(version),
-        issuer: ISSUER,
-    }];
+    let groups = vec![Group { version: KeyVersion(version), issuer: ISSUER }];
     ask(KeydRequest::BatchGroups(BatchGroups { groups }))?;
     let mut verdicts = Vec::new();
     for frame in records.chunks(wire::batch::FRAME_RECORDS) {
-        let bytes: Vec<u8> = frame
-            .iter()
-            .flat_map(|record| record.to_bytes(Profile::PurchaseTac))
-            .collect();
+        let bytes: Vec<u8> = frame.iter().flat_map(|record| record.to_bytes(Profile::PurchaseTac)).collect();
         assert_eq!(bytes.len(), frame.len() * RECORD_LEN);
-        let KeydResponse::Verdicts(bytes) = ask(KeydRequest::BatchRecords(Bytes(bytes)))? else {
-            panic!()
-        };
+        let KeydResponse::Verdicts(bytes) = ask(KeydRequest::BatchRecords(Bytes(bytes)))? else { panic!() };
         verdicts.extend(bytes.iter().map(|byte| Verdict::from_byte(*byte).unwrap()));
     }
-    let KeydResponse::Ticket(ticket) = ask(KeydRequest::BatchClose(Empty {}))? else {
-        panic!()
-    };
+    let KeydResponse::Ticket(ticket) = ask(KeydRequest::BatchClose(Empty {}))? else { panic!() };
     Ok((verdicts, ticket.ticket))
 }
 
@@ -440,11 +373,7 @@ pub(super) fn unseal(module: &Module, people: &People, who: &[usize]) -> Result<
 }
 
 pub(super) fn floor(module: &Module, people: &People, size: u64, root: [u8; 32]) -> Result<(), Refused> {
-    let signed = people.signed(Action::Floor(Floor {
-        boot: module.boot,
-        size,
-        root,
-    }));
+    let signed = people.signed(Action::Floor(Floor { boot: module.boot, size, root }));
     match module.officers(OfficerRequest::Floor(Bytes(signed))) {
         OfficerResponse::Done(_) => Ok(()),
         OfficerResponse::Refused(refused) => Err(refused),
@@ -462,30 +391,18 @@ pub(super) fn replay(module: &Module, disk: &Disk) -> Result<(), Refused> {
     };
     for (at, chunk) in disk.entries.chunks(7).enumerate() {
         let entries = chunk.iter().map(|entry| Bytes(entry.clone())).collect();
-        ask(KeydRequest::Replay(Replay {
-            first: at as u64 * 7,
-            entries,
-        }))?;
+        ask(KeydRequest::Replay(Replay { first: at as u64 * 7, entries }))?;
     }
-    let records = disk
-        .records
-        .values()
-        .map(|record| Bytes(record.clone()))
-        .collect();
+    let records = disk.records.values().map(|record| Bytes(record.clone())).collect();
     ask(KeydRequest::Records(Records { records }))?;
-    ask(KeydRequest::ReplayEnd(ReplayEnd {
-        checkpoint: disk.checkpoint.clone(),
-    }))
+    ask(KeydRequest::ReplayEnd(ReplayEnd { checkpoint: disk.checkpoint.clone() }))
 }
 
 /// keyd attaches with a log: an uninitialised module becomes sealed.
 pub(super) fn attach(module: &Module, disk: &Disk) {
     let (durable, root) = disk.head();
     let collect = KeydRequest::Collect(Collect { durable, root });
-    assert!(matches!(
-        module.keyd(&mut Connection::default(), collect),
-        KeydResponse::Collected(_)
-    ));
+    assert!(matches!(module.keyd(&mut Connection::default(), collect), KeydResponse::Collected(_)));
 }
 
 /// A restarted module, back in service.

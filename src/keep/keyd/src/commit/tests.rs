@@ -35,10 +35,7 @@ impl DurableLog for TestLog {
             return Err(LogFailure("no space".to_owned()));
         }
         self.size += entries.len() as u64;
-        self.trace
-            .lock()
-            .unwrap()
-            .push(format!("append {}", entries.len()));
+        self.trace.lock().unwrap().push(format!("append {}", entries.len()));
         Ok(())
     }
 
@@ -69,10 +66,7 @@ impl Store for TestStore {
         if self.fails {
             return Err(StoreError::Poisoned);
         }
-        self.trace
-            .lock()
-            .unwrap()
-            .push(format!("store {}", records.len()));
+        self.trace.lock().unwrap().push(format!("store {}", records.len()));
         Ok(())
     }
 
@@ -100,47 +94,25 @@ fn bench(groups: Vec<Collected>, log_fails: bool, store_fails: bool) -> Bench {
         let mut groups = groups.into_iter();
         while let Ok(KeydRequest::Collect(ack)) = read(&mut stream) {
             if acknowledged.swap(ack.durable, Ordering::SeqCst) != ack.durable {
-                served
-                    .lock()
-                    .unwrap()
-                    .push(format!("acknowledge {}", ack.durable));
+                served.lock().unwrap().push(format!("acknowledge {}", ack.durable));
             }
             let group = groups.next().unwrap_or_else(|| {
                 std::thread::sleep(Duration::from_millis(20));
-                Collected {
-                    first: ack.durable,
-                    ..Collected::default()
-                }
+                Collected { first: ack.durable, ..Collected::default() }
             });
             let _ = write(&mut stream, &KeydResponse::Collected(group));
         }
     });
     let fatal = Fatal::default();
     let link = Module::new(&socket).connect_blocking().unwrap();
-    let log = TestLog {
-        size: 0,
-        trace: Arc::clone(&trace),
-        fails: log_fails,
-    };
-    let store = TestStore {
-        trace: Arc::clone(&trace),
-        fails: store_fails,
-    };
+    let log = TestLog { size: 0, trace: Arc::clone(&trace), fails: log_fails };
+    let store = TestStore { trace: Arc::clone(&trace), fails: store_fails };
     let (committer, ledger) = Committer::start(link, Box::new(log), Box::new(store), &fatal).unwrap();
-    Bench {
-        trace,
-        fatal,
-        committer,
-        ledger,
-        _dir: dir,
-    }
+    Bench { trace, fatal, committer, ledger, _dir: dir }
 }
 
 fn group(first: u64, count: u64, records: usize) -> Collected {
-    let record = |number| StoredRecord {
-        id: format!("key@{number:02}"),
-        bytes: Bytes(vec![1]),
-    };
+    let record = |number| StoredRecord { id: format!("key@{number:02}"), bytes: Bytes(vec![1]) };
     Collected {
         first,
         entries: (0..count).map(|_| Bytes(vec![2])).collect(),
@@ -151,14 +123,8 @@ fn group(first: u64, count: u64, records: usize) -> Collected {
 }
 
 async fn fatal_sentence(bench: Bench) -> String {
-    let sentence = tokio::time::timeout(Duration::from_secs(5), bench.fatal.raised())
-        .await
-        .unwrap();
-    assert_eq!(
-        bench.ledger.wait(0).await.unwrap_err(),
-        Stopped,
-        "no permit after a failure"
-    );
+    let sentence = tokio::time::timeout(Duration::from_secs(5), bench.fatal.raised()).await.unwrap();
+    assert_eq!(bench.ledger.wait(0).await.unwrap_err(), Stopped, "no permit after a failure");
     bench.committer.finish();
     sentence
 }
@@ -173,16 +139,7 @@ async fn store_then_log_then_acknowledgement_then_permit() {
     assert!(later.is_err(), "no permit for an entry that does not exist");
     bench.committer.finish();
     let trace = bench.trace.lock().unwrap().clone();
-    assert_eq!(
-        trace,
-        [
-            "store 1",
-            "append 2",
-            "acknowledge 2",
-            "append 1",
-            "acknowledge 3"
-        ]
-    );
+    assert_eq!(trace, ["store 1", "append 2", "acknowledge 2", "append 1", "acknowledge 3"]);
     assert_eq!(bench.fatal.sentence(), None);
 }
 
@@ -192,11 +149,7 @@ async fn a_failed_log_write_is_final() {
     let trace = Arc::clone(&bench.trace);
     let sentence = fatal_sentence(bench).await;
     assert!(sentence.contains("never tried again: no space"), "{sentence}");
-    assert_eq!(
-        *trace.lock().unwrap(),
-        ["store 1"],
-        "nothing after it, no acknowledgement"
-    );
+    assert_eq!(*trace.lock().unwrap(), ["store 1"], "nothing after it, no acknowledgement");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,10 +171,7 @@ async fn entries_that_do_not_follow_are_not_taken() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_not_the_logs_is_not_acknowledged() {
-    let forged = Collected {
-        root: [0xee; 32],
-        ..group(0, 1, 0)
-    };
+    let forged = Collected { root: [0xee; 32], ..group(0, 1, 0) };
     let bench = bench(vec![forged], false, false);
     let trace = Arc::clone(&bench.trace);
     assert!(fatal_sentence(bench).await.contains("not the root"));

@@ -39,13 +39,7 @@ fn oracle(operation: Operation) -> [Cell; 4] {
 #[test]
 fn every_role_and_operation_is_as_the_oracle_says() {
     let policy = rehearsal();
-    let clients = [
-        "clearing/engine-1",
-        "audit/desk-1",
-        "officers/relay-1",
-        "perso/line-1",
-    ]
-    .map(client);
+    let clients = ["clearing/engine-1", "audit/desk-1", "officers/relay-1", "perso/line-1"].map(client);
     let (tac, other) = ("transit/purse/tac", "transit/purse/purchase");
     let [tac, other] = [tac, other].map(|text| Lineage::parse(text).unwrap());
     let mut cells = 0;
@@ -68,17 +62,10 @@ fn every_role_and_operation_is_as_the_oracle_says() {
 
 #[test]
 fn operations_are_complete_and_have_one_name_each() {
-    let names: BTreeSet<_> = Operation::ALL
-        .iter()
-        .map(|operation| operation.as_str())
-        .collect();
+    let names: BTreeSet<_> = Operation::ALL.iter().map(|operation| operation.as_str()).collect();
     assert_eq!(names.len(), Operation::ALL.len());
     for operation in Operation::ALL {
-        let lineages = if operation.is_keyed() {
-            "lineages = ['a/b/c']"
-        } else {
-            ""
-        };
+        let lineages = if operation.is_keyed() { "lineages = ['a/b/c']" } else { "" };
         let text = format!(
             "format = 1\ntrust_domain = 'weihai.example'\n[roles.r]\nclients = ['a/b']\n[[roles.r.grants]]\noperations = ['{operation}']\n{lineages}"
         );
@@ -101,10 +88,9 @@ const STATUS: &str = "grants = [{ operations = ['status-read'] }]";
 
 #[test]
 fn two_roles_are_no_role() {
-    let policy = with(&format!(
-        "[roles.one]\nclients = ['a/*']\n{STATUS}\n[roles.two]\nclients = ['a/b']\n{STATUS}"
-    ))
-    .unwrap();
+    let policy =
+        with(&format!("[roles.one]\nclients = ['a/*']\n{STATUS}\n[roles.two]\nclients = ['a/b']\n{STATUS}"))
+            .unwrap();
     let denied = |path: &str| policy.permits(&client(path), Operation::StatusRead).err();
     assert_eq!(denied("a/b"), Some(Denied::TwoRoles));
     assert_eq!(denied("a/c"), None);
@@ -127,10 +113,7 @@ fn lineage_wildcards_stay_in_their_key_set() {
 #[test]
 fn refused_files() {
     let role = |grants: &str| with(&format!("[roles.r]\nclients = ['a/b']\ngrants = [{grants}]"));
-    assert!(matches!(
-        Policy::parse("format = 2\ntrust_domain = 'a'\n[roles]"),
-        Err(PolicyError::Format(2))
-    ));
+    assert!(matches!(Policy::parse("format = 2\ntrust_domain = 'a'\n[roles]"), Err(PolicyError::Format(2))));
     assert!(matches!(
         Policy::parse("format = 1\ntrust_domain = 'A'\n[roles]"),
         Err(PolicyError::TrustDomain(_))
@@ -162,17 +145,14 @@ fn refused_files() {
         assert!(matches!(grant, Err(PolicyError::Grant { .. })), "{grant:?}");
     }
     for lineage in ["*", "a/*/c", "a/b/c*", "a/b", "a/b/*/"] {
-        let refused = role(&format!(
-            "{{ operations = ['macs-verify'], lineages = ['{lineage}'] }}"
-        ));
+        let refused = role(&format!("{{ operations = ['macs-verify'], lineages = ['{lineage}'] }}"));
         assert!(matches!(refused, Err(PolicyError::Lineage { .. })), "{lineage}");
     }
     for pattern in ["*", "/a", "a/", "a/*/b", "a*", "", "spiffe://weihai.example/a"] {
         let refused = with(&format!("[roles.r]\nclients = ['{pattern}']\n{STATUS}"));
         assert!(matches!(refused, Err(PolicyError::Pattern { .. })), "{pattern}");
     }
-    let twice = with(&format!(
-        "[roles.r]\nclients = ['a/b']\n{STATUS}\n[roles.s]\nclients = ['a/b']\n{STATUS}"
-    ));
+    let twice =
+        with(&format!("[roles.r]\nclients = ['a/b']\n{STATUS}\n[roles.s]\nclients = ['a/b']\n{STATUS}"));
     assert!(matches!(twice, Err(PolicyError::PatternTwice(_))));
 }

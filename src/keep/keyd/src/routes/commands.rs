@@ -20,17 +20,10 @@ const COMMAND_TYPE: &str = "application/cbor";
 pub(super) async fn relay(app: &App, request: Request<Incoming>) -> Result<Answer, Refusal> {
     no_parameters(request.uri().query().unwrap_or_default())?;
     if media_type(request.headers()).as_deref() != Some(COMMAND_TYPE) {
-        return Err(Refusal::media_type(
-            "Send the signed command as application/cbor.",
-        ));
+        return Err(Refusal::media_type("Send the signed command as application/cbor."));
     }
     let limits = &app.limits;
-    let bytes = collect(
-        request.into_body(),
-        limits.json_body_max_bytes,
-        limits.body_timeout(),
-    )
-    .await?;
+    let bytes = collect(request.into_body(), limits.json_body_max_bytes, limits.body_timeout()).await?;
     // Only the form: what is no signed command need not reach the module.
     SignedCommand::from_cbor(&bytes).map_err(|error| {
         Refusal::bad_request(
@@ -44,10 +37,7 @@ pub(super) async fn relay(app: &App, request: Request<Incoming>) -> Result<Answe
         Err(ModuleError::Refused(refused)) => return Err(Refusal::of_command(&refused)),
         Err(error) => return Err(status::refusal(&error)),
     };
-    let response = json(&CommandBody {
-        index: done.index,
-        kcv: done.kcv.map(|kcv| to_hex(&kcv)),
-    });
+    let response = json(&CommandBody { index: done.index, kcv: done.kcv.map(|kcv| to_hex(&kcv)) });
     match done.index {
         Some(index) => {
             let permit = app.ledger.wait(index).await.map_err(|_| Refusal::module_gone())?;

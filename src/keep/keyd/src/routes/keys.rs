@@ -9,15 +9,8 @@ use crate::problem::Refusal;
 
 pub(super) async fn list(app: &App, permission: &Permission<'_>, query: &str) -> Result<Answer, Refusal> {
     no_parameters(query)?;
-    let keys = app
-        .control
-        .keys()
-        .await
-        .map_err(|error| status::refusal(&error))?;
-    let covered = keys
-        .keys
-        .iter()
-        .filter(|key| permission.for_key(&key.attributes.lineage).is_some());
+    let keys = app.control.keys().await.map_err(|error| status::refusal(&error))?;
+    let covered = keys.keys.iter().filter(|key| permission.for_key(&key.attributes.lineage).is_some());
     let keys = covered.map(KeyBody::from).collect();
     Ok(Unlogged::read(json(&KeysBody { keys })))
 }

@@ -18,9 +18,7 @@ pub(super) async fn checkpoint(app: &App, query: &str) -> Result<Answer, Refusal
     no_parameters(query)?;
     let bytes = read(&app.log_dir.join("checkpoint")).await?;
     let mut response = whole(StatusCode::OK, TEXT, bytes);
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(Unlogged::read(response))
 }
 
@@ -39,13 +37,8 @@ pub(super) async fn proof(app: &App, query: &str) -> Result<Answer, Refusal> {
     if index.to_string() != text {
         return Err(bad());
     }
-    let proof = app.ledger.read(move |log| {
-        if index < log.size() {
-            log.proof(index).map(Some)
-        } else {
-            Ok(None)
-        }
-    });
+    let proof =
+        app.ledger.read(move |log| if index < log.size() { log.proof(index).map(Some) } else { Ok(None) });
     match proof.await {
         Ok(Some(proof)) => Ok(Unlogged::read(whole(StatusCode::OK, TEXT, proof.into_bytes()))),
         Ok(None) => Err(Refusal::not_found()),

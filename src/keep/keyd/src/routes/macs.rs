@@ -25,12 +25,7 @@ pub(super) async fn verify(
         return Err(Refusal::media_type("Send the checks as application/json."));
     }
     let limits = &app.limits;
-    let bytes = collect(
-        request.into_body(),
-        limits.json_body_max_bytes,
-        limits.body_timeout(),
-    )
-    .await?;
+    let bytes = collect(request.into_body(), limits.json_body_max_bytes, limits.body_timeout()).await?;
     let body: MacsVerify = serde_json::from_slice(&bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         Refusal::bad_request(
@@ -40,27 +35,17 @@ pub(super) async fn verify(
     })?;
     match body.items.len() {
         0 => {
-            return Err(Refusal::bad_request(
-                "bad-json",
-                "items is empty; send 1 to 1024 checks.",
-            ));
+            return Err(Refusal::bad_request("bad-json", "items is empty; send 1 to 1024 checks."));
         }
         count if count > MAC_ITEMS_MAX => {
-            return Err(Refusal::too_large(
-                "items has more than 1024 checks; split the request.",
-            ));
+            return Err(Refusal::too_large("items has more than 1024 checks; split the request."));
         }
         _ => {}
     }
     let lineage = Lineage::parse(&body.key).ok_or_else(Refusal::no_such_key)?;
     let grant = permission.for_key(&lineage).ok_or_else(Refusal::no_such_key)?;
     app.quotas
-        .take(
-            &caller.client,
-            Operation::MacsVerify,
-            grant.items_per_second(),
-            body.items.len() as u64,
-        )
+        .take(&caller.client, Operation::MacsVerify, grant.items_per_second(), body.items.len() as u64)
         .map_err(|wait| Refusal::quota(seconds(wait)))?;
     check(app, caller, &lineage, &body.items).await
 }
@@ -81,34 +66,18 @@ async fn check(
             Err(detail) => (Some(detail.to_owned()), malformed(item)),
         };
         details.push(detail);
-        frame.push(MacItem {
-            client: client.clone(),
-            lineage: lineage.clone(),
-            group,
-            profile,
-            record,
-        });
+        frame.push(MacItem { client: client.clone(), lineage: lineage.clone(), group, profile, record });
     }
     let checked = app.singles.check(frame).await.map_err(|error| match error {
         NotChecked::Full => Refusal::busy("Too many single checks wait; try again."),
         NotChecked::Module(error) => status::refusal(&error),
     })?;
-    let permit = app
-        .ledger
-        .wait(checked.ticket)
-        .await
-        .map_err(|_| Refusal::module_gone())?;
+    let permit = app.ledger.wait(checked.ticket).await.map_err(|_| Refusal::module_gone())?;
     let results = checked.verdicts.iter().zip(details).map(|(byte, detail)| {
         let verdict = Verdict::from_byte(*byte).ok_or_else(Refusal::module_gone)?;
-        Ok(MacResult {
-            verdict: verdict.to_string(),
-            detail,
-        })
+        Ok(MacResult { verdict: verdict.to_string(), detail })
     });
-    let body = MacsVerified {
-        results: results.collect::<Result<_, Refusal>>()?,
-        index: permit.index(),
-    };
+    let body = MacsVerified { results: results.collect::<Result<_, Refusal>>()?, index: permit.index() };
     Ok(Answer::new(permit, json(&body)))
 }
 
@@ -118,10 +87,7 @@ fn malformed(item: &MacItemBody) -> (Group, Profile, [u8; wire::batch::RECORD_LE
         MacItemBody::PurchaseTac(item) => (Profile::PurchaseTac, &item.version),
         MacItemBody::LoadTac(item) => (Profile::LoadTac, &item.version),
     };
-    let group = Group {
-        version: KeyVersion::parse(version).unwrap_or(KeyVersion(0)),
-        issuer: [0; 8],
-    };
+    let group = Group { version: KeyVersion::parse(version).unwrap_or(KeyVersion(0)), issuer: [0; 8] };
     let bytes = serde_json::to_vec(item).unwrap_or_default();
     (group, profile, Record::malformed(&bytes, profile))
 }

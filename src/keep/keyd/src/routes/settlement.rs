@@ -52,32 +52,14 @@ pub(super) async fn verify(
         .try_acquire_owned()
         .map_err(|_| Refusal::busy("All batch streams are taken; try again."))?;
     if !app.receipts.has_room() {
-        return Err(Refusal::busy(
-            "keyd keeps as many receipts as it may; the oldest go after 24 hours.",
-        ));
+        return Err(Refusal::busy("keyd keeps as many receipts as it may; the oldest go after 24 hours."));
     }
     let mut reader = Reader::new(body, app.limits.body_timeout());
-    let Plan {
-        profile,
-        lineage,
-        intake,
-        shape,
-    } = plan(&parts.headers, &query, &mut reader).await?;
-    let rate = permission
-        .for_key(&lineage)
-        .ok_or_else(Refusal::no_such_key)?
-        .items_per_second();
-    let open = BatchOpen {
-        client: caller.client.to_string(),
-        profile,
-        lineage,
-    };
+    let Plan { profile, lineage, intake, shape } = plan(&parts.headers, &query, &mut reader).await?;
+    let rate = permission.for_key(&lineage).ok_or_else(Refusal::no_such_key)?.items_per_second();
+    let open = BatchOpen { client: caller.client.to_string(), profile, lineage };
     let (pacer, client) = (Arc::clone(app), caller.client.clone());
-    let pace = move |items| {
-        pacer
-            .quotas
-            .pace(&client, Operation::SettlementVerify, rate, items)
-    };
+    let pace = move |items| pacer.quotas.pace(&client, Operation::SettlementVerify, rate, items);
     let opened = Pump::open(&app.module, open, reader, intake, Box::new(pace)).await;
     let (batch, mut pump) = opened.map_err(Stop::into_refusal)?;
     let first = pump.step().await.map_err(Stop::into_refusal)?;
@@ -88,13 +70,7 @@ pub(super) async fn verify(
     if let Ok(id) = HeaderValue::from_str(&to_hex(&batch)) {
         headers.insert(BATCH_HEADER, id);
     }
-    let batch = Running {
-        app: Arc::clone(app),
-        caller: caller.clone(),
-        shape,
-        sender,
-        slot: Some(slot),
-    };
+    let batch = Running { app: Arc::clone(app), caller: caller.clone(), shape, sender, slot: Some(slot) };
     app.tasks.spawn(batch.run(pump, first));
     Ok(Answer::provisional(response))
 }
@@ -104,17 +80,12 @@ async fn plan(headers: &HeaderMap, query: &str, reader: &mut Reader) -> Result<P
         Some(BATCH_TYPE) => {
             no_parameters(query)?;
             let shape = accepted(headers, Shape::Binary)?;
-            let length = headers
-                .get(CONTENT_LENGTH)
-                .and_then(|value| value.to_str().ok()?.parse().ok());
+            let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             let (header, rope) = read_header(reader, length).await?;
             Ok(Plan {
                 profile: header.profile,
                 lineage: header.lineage,
-                intake: Intake::Binary {
-                    rope,
-                    groups: header.groups,
-                },
+                intake: Intake::Binary { rope, groups: header.groups },
                 shape,
             })
         }
@@ -142,9 +113,7 @@ fn accepted(headers: &HeaderMap, default: Shape) -> Result<Shape, Refusal> {
     }
     let text: Vec<&str> = asked.filter_map(|value| value.to_str().ok()).collect();
     let kinds = text.iter().flat_map(|value| value.split(','));
-    let kinds: Vec<&str> = kinds
-        .map(|kind| kind.split(';').next().unwrap_or_default().trim())
-        .collect();
+    let kinds: Vec<&str> = kinds.map(|kind| kind.split(';').next().unwrap_or_default().trim()).collect();
     let asks = |kind: &str| kinds.iter().any(|asked| asked.eq_ignore_ascii_case(kind));
     if asks("*/*") || asks(default.media_type()) {
         Ok(default)
@@ -153,9 +122,7 @@ fn accepted(headers: &HeaderMap, default: Shape) -> Result<Shape, Refusal> {
     } else if asks(BATCH_TYPE) {
         Ok(Shape::Binary)
     } else {
-        Err(Refusal::not_acceptable(
-            "Accept application/octet-stream or text/csv.",
-        ))
+        Err(Refusal::not_acceptable("Accept application/octet-stream or text/csv."))
     }
 }
 
@@ -234,10 +201,7 @@ impl Running {
         let index = permit.index();
         let read = app.ledger.read(move |log| {
             let entry = log.entries(index..index + 1)?.pop();
-            Ok((
-                entry.ok_or_else(|| LogFailure(format!("entry {index} is not there")))?,
-                log.proof(index)?,
-            ))
+            Ok((entry.ok_or_else(|| LogFailure(format!("entry {index} is not there")))?, log.proof(index)?))
         });
         let failed = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, "a receipt cannot be made");
@@ -246,18 +210,10 @@ impl Running {
         let (entry, proof) = read.await.map_err(|error| failed(&error))?;
         let (receipts, instance, origin) = (app.receipts.clone(), app.instance, app.origin.clone());
         let issue = tokio::task::spawn_blocking(move || {
-            let made = Made {
-                result: &result,
-                instance: &instance,
-                origin: &origin,
-                entry: &entry,
-                proof: &proof,
-            };
+            let made =
+                Made { result: &result, instance: &instance, origin: &origin, entry: &entry, proof: &proof };
             receipts.issue(&permit, &made).map(|receipt| (permit, receipt))
         });
-        issue
-            .await
-            .map_err(|error| failed(&error))?
-            .map_err(|error| failed(&error))
+        issue.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
     }
 }

@@ -93,10 +93,7 @@ impl F1 {
     fn push(&mut self, line: &[u8]) -> Result<(), TooManyGroups> {
         let record = match F1Line::parse(line) {
             Some(line) => {
-                let group = self.group(Group {
-                    version: line.version,
-                    issuer: line.issuer,
-                })?;
+                let group = self.group(Group { version: line.version, issuer: line.issuer })?;
                 line.record(group).to_bytes(PROFILE)
             }
             None => Record::malformed(line, PROFILE),
@@ -193,17 +190,11 @@ mod tests {
             let record = F1Line::parse(line).map_or_else(
                 || Record::malformed(line, PROFILE),
                 |line| {
-                    let group = Group {
-                        version: line.version,
-                        issuer: line.issuer,
-                    };
-                    let number = groups
-                        .iter()
-                        .position(|known| *known == group)
-                        .unwrap_or_else(|| {
-                            groups.push(group);
-                            groups.len() - 1
-                        });
+                    let group = Group { version: line.version, issuer: line.issuer };
+                    let number = groups.iter().position(|known| *known == group).unwrap_or_else(|| {
+                        groups.push(group);
+                        groups.len() - 1
+                    });
                     line.record(u16::try_from(number).unwrap()).to_bytes(PROFILE)
                 },
             );
@@ -229,11 +220,7 @@ mod tests {
     fn short_days() {
         for day in ["", "\n", "a", "a\n", "\n\n", "a\n\nb"] {
             for step in 1..5 {
-                assert_eq!(
-                    split(day.as_bytes(), step),
-                    whole(day.as_bytes()),
-                    "{day:?} {step}"
-                );
+                assert_eq!(split(day.as_bytes(), step), whole(day.as_bytes()), "{day:?} {step}");
             }
         }
     }
@@ -251,8 +238,7 @@ mod tests {
     fn the_group_table_is_bounded() {
         let mut f1 = F1::default();
         for number in 1..=65_535_u32 {
-            f1.feed(format!("{}\n", with(177, &format!("{number:016X}"))).as_bytes())
-                .unwrap();
+            f1.feed(format!("{}\n", with(177, &format!("{number:016X}"))).as_bytes()).unwrap();
             f1.take(1);
         }
         assert_eq!(f1.fresh_groups().len(), 65_535);

@@ -110,15 +110,8 @@ impl Pump {
             KeydResponse::BatchOpened(opened) => opened.batch,
             _ => return Err(unexpected().into()),
         };
-        let pump = Self {
-            link,
-            reader,
-            intake,
-            expected: VecDeque::new(),
-            ended: false,
-            waiting: None,
-            pace,
-        };
+        let pump =
+            Self { link, reader, intake, expected: VecDeque::new(), ended: false, waiting: None, pace };
         Ok((batch, pump))
     }
 
@@ -157,10 +150,7 @@ impl Pump {
     }
 
     fn frames_in_flight(&self) -> usize {
-        let frames = self
-            .expected
-            .iter()
-            .filter(|expected| matches!(expected, Expected::Verdicts(_)));
+        let frames = self.expected.iter().filter(|expected| matches!(expected, Expected::Verdicts(_)));
         frames.count()
     }
 
@@ -196,9 +186,7 @@ impl Pump {
         let fresh = self.intake.fresh_groups();
         for rows in fresh.chunks(GROUPS_PER_FRAME) {
             let groups: Vec<Group> = rows.to_vec();
-            self.link
-                .send(&KeydRequest::BatchGroups(BatchGroups { groups }))
-                .await?;
+            self.link.send(&KeydRequest::BatchGroups(BatchGroups { groups })).await?;
             self.expected.push_back(Expected::Done);
         }
         Ok(())
@@ -216,10 +204,7 @@ impl Pump {
             KeydResponse::Ticket(ticket) => ticket.ticket,
             _ => return Err(unexpected().into()),
         };
-        let permit = ledger
-            .wait(ticket)
-            .await
-            .map_err(|stopped| Stop::Gone(stopped.to_string()))?;
+        let permit = ledger.wait(ticket).await.map_err(|stopped| Stop::Gone(stopped.to_string()))?;
         let result = self.release(ticket).await?;
         Ok((permit, result))
     }

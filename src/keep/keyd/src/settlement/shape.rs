@@ -80,10 +80,7 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
             break;
         }
     }
-    digits
-        .last_chunk::<20>()
-        .and_then(|all| all.get(20 - len..))
-        .unwrap_or_default()
+    digits.last_chunk::<20>().and_then(|all| all.get(20 - len..)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -93,9 +90,7 @@ mod tests {
     #[test]
     fn csv_rows_go_on_across_frames() {
         let mut shape = Shape::Csv(1);
-        let all: Vec<u8> = (0..100_000_u32)
-            .map(|number| u8::try_from(number % 5).unwrap())
-            .collect();
+        let all: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 5).unwrap()).collect();
         let mut text = String::new();
         for part in all.chunks(777) {
             text.push_str(std::str::from_utf8(&shape.verdicts(Bytes::copy_from_slice(part))).unwrap());

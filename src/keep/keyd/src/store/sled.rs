@@ -31,9 +31,7 @@ pub struct SledStore {
 
 impl std::fmt::Debug for SledStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SledStore")
-            .field("dir", &self.dir)
-            .finish_non_exhaustive()
+        f.debug_struct("SledStore").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 
@@ -46,23 +44,11 @@ impl SledStore {
         let dir = parent.join("store");
         let opening = Opening::begin(parent)?;
         // If the process ended inside sled the last time, not again with the same files.
-        let opened = if opening.crashed_before {
-            None
-        } else {
-            try_open(&dir)?
-        };
+        let opened = if opening.crashed_before { None } else { try_open(&dir)? };
         let (db, found) = opened.map_or_else(|| rebuild(parent, &dir), Ok)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .open(dir.join(DB_FILE))
-            .map_err(io_error("open its data file"))?;
-        let mut store = Self {
-            db,
-            file,
-            dir,
-            snapshot,
-            poisoned: false,
-        };
+        let file =
+            OpenOptions::new().read(true).open(dir.join(DB_FILE)).map_err(io_error("open its data file"))?;
+        let mut store = Self { db, file, dir, snapshot, poisoned: false };
         store.reconcile(parent, truth, &found, contents.damaged)?;
         opening.end()?;
         Ok(store)
@@ -77,22 +63,12 @@ impl SledStore {
         found: &BTreeMap<String, Vec<u8>>,
         damaged: bool,
     ) -> Result<(), StoreError> {
-        let only_here: Vec<Record> = found
-            .iter()
-            .filter(|(id, _)| !truth.contains_key(*id))
-            .map(owned)
-            .collect();
+        let only_here: Vec<Record> =
+            found.iter().filter(|(id, _)| !truth.contains_key(*id)).map(owned).collect();
         let mut all = found.clone();
-        all.extend(
-            truth
-                .into_iter()
-                .filter(|(id, _)| !damaged || !found.contains_key(id)),
-        );
-        let missing: Vec<Record> = all
-            .iter()
-            .filter(|(id, bytes)| found.get(*id) != Some(*bytes))
-            .map(owned)
-            .collect();
+        all.extend(truth.into_iter().filter(|(id, _)| !damaged || !found.contains_key(id)));
+        let missing: Vec<Record> =
+            all.iter().filter(|(id, bytes)| found.get(*id) != Some(*bytes)).map(owned).collect();
         if !missing.is_empty() {
             tracing::warn!(
                 records = missing.len(),
@@ -198,17 +174,11 @@ fn rebuild(parent: &Path, dir: &Path) -> Result<Opened, StoreError> {
         fs::rename(dir, &aside).map_err(io_error("move the damaged store aside"))?;
     }
     let side = parent.join("store.new");
-    if side
-        .try_exists()
-        .map_err(io_error("look for its side directory"))?
-    {
+    if side.try_exists().map_err(io_error("look for its side directory"))? {
         // Left by a cut before the rename: it was never the store.
         fs::remove_dir_all(&side).map_err(io_error("clear its side directory"))?;
     }
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&side)
-        .map_err(io_error("make its side directory"))?;
+    fs::DirBuilder::new().mode(0o700).create(&side).map_err(io_error("make its side directory"))?;
     let db = open_engine(&side)?;
     db.flush().map_err(engine)?;
     drop(db);
@@ -220,11 +190,7 @@ fn rebuild(parent: &Path, dir: &Path) -> Result<Opened, StoreError> {
 
 fn open_engine(dir: &Path) -> Result<::sled::Db, StoreError> {
     // No background flusher: every flush is ours, followed by our sync.
-    ::sled::Config::new()
-        .path(dir)
-        .flush_every_ms(None)
-        .open()
-        .map_err(engine)
+    ::sled::Config::new().path(dir).flush_every_ms(None).open().map_err(engine)
 }
 
 fn read_all(db: &::sled::Db) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
@@ -256,11 +222,7 @@ fn free_name(parent: &Path, stem: &str) -> Result<PathBuf, StoreError> {
 
 fn sync_blobs(dir: &Path) -> io::Result<()> {
     let blobs = dir.join(BLOBS_DIR);
-    if blobs.try_exists()? {
-        sync_tree(&blobs)
-    } else {
-        Ok(())
-    }
+    if blobs.try_exists()? { sync_tree(&blobs) } else { Ok(()) }
 }
 
 fn sync_tree(dir: &Path) -> io::Result<()> {

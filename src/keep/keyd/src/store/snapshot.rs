@@ -65,20 +65,12 @@ impl Snapshot {
         if !path.try_exists().map_err(failed("look at"))? {
             write_whole(path, &[])?;
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .open(path)
-            .map_err(failed("open"))?;
+        let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(failed("open"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
-        let body = bytes.strip_prefix(MAGIC).ok_or_else(|| SnapshotError::Format {
-            path: path.to_owned(),
-        })?;
-        let snapshot = Self {
-            path: path.to_owned(),
-            file,
-        };
+        let body =
+            bytes.strip_prefix(MAGIC).ok_or_else(|| SnapshotError::Format { path: path.to_owned() })?;
+        let snapshot = Self { path: path.to_owned(), file };
         Ok((snapshot, read_records(body)))
     }
 
@@ -142,27 +134,19 @@ fn read_records(mut body: &[u8]) -> Contents {
     let mut records = Vec::new();
     while !body.is_empty() {
         let Some((record, rest)) = read_record(body) else {
-            return Contents {
-                records,
-                damaged: true,
-            };
+            return Contents { records, damaged: true };
         };
         records.push(record);
         body = rest;
     }
-    Contents {
-        records,
-        damaged: false,
-    }
+    Contents { records, damaged: false }
 }
 
 fn read_record(body: &[u8]) -> Option<(Record, &[u8])> {
     let (id_len, rest) = body.split_first_chunk::<2>()?;
     let (len, _) = rest.split_first_chunk::<4>()?;
     let id_len = usize::from(u16::from_be_bytes(*id_len));
-    let len = usize::try_from(u32::from_be_bytes(*len))
-        .ok()
-        .filter(|len| *len <= RECORD_MAX)?;
+    let len = usize::try_from(u32::from_be_bytes(*len)).ok().filter(|len| *len <= RECORD_MAX)?;
     let (frame, rest) = body.split_at_checked(HEAD_LEN + id_len + len)?;
     let (digest, rest) = rest.split_at_checked(DIGEST_LEN)?;
     if Sha256::digest(frame).as_slice() != digest {
@@ -174,9 +158,5 @@ fn read_record(body: &[u8]) -> Option<(Record, &[u8])> {
 }
 
 fn io_error(what: &'static str, path: &Path, error: io::Error) -> SnapshotError {
-    SnapshotError::Io {
-        what,
-        path: path.to_owned(),
-        error,
-    }
+    SnapshotError::Io { what, path: path.to_owned(), error }
 }

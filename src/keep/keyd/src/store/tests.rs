@@ -12,42 +12,17 @@ fn conforms<S: Store>(mut open: impl FnMut(Option<S>) -> S) {
     let mut store = open(None);
     assert_eq!(store.all().unwrap(), vec![]);
     store.put(&[]).unwrap();
-    store
-        .put(&[record("b@01", b"two"), record("a@01", b"one")])
-        .unwrap();
+    store.put(&[record("b@01", b"two"), record("a@01", b"one")]).unwrap();
     store.put(&[record("c@01", &vec![0xff; 100_000])]).unwrap();
-    let expected = vec![
-        record("a@01", b"one"),
-        record("b@01", b"two"),
-        record("c@01", &vec![0xff; 100_000]),
-    ];
+    let expected = vec![record("a@01", b"one"), record("b@01", b"two"), record("c@01", &vec![0xff; 100_000])];
     assert_eq!(store.all().unwrap(), expected, "in the order of the ids");
     let mut store = open(Some(store));
     assert_eq!(store.all().unwrap(), expected, "after opening again");
-    store
-        .put(&[
-            record("b@01", b"newer"),
-            record("b@01", b"newest"),
-            record("d@01", b""),
-        ])
-        .unwrap();
+    store.put(&[record("b@01", b"newer"), record("b@01", b"newest"), record("d@01", b"")]).unwrap();
     let store = open(Some(store));
-    let ids: Vec<_> = store
-        .all()
-        .unwrap()
-        .into_iter()
-        .map(|(id, bytes)| (id, bytes.len()))
-        .collect();
+    let ids: Vec<_> = store.all().unwrap().into_iter().map(|(id, bytes)| (id, bytes.len())).collect();
     let len = |id: &str, len| (id.to_owned(), len);
-    assert_eq!(
-        ids,
-        [
-            len("a@01", 3),
-            len("b@01", 6),
-            len("c@01", 100_000),
-            len("d@01", 0)
-        ]
-    );
+    assert_eq!(ids, [len("a@01", 3), len("b@01", 6), len("c@01", 100_000), len("d@01", 0)]);
 }
 
 #[test]
@@ -67,9 +42,7 @@ fn sled_conforms() {
 fn filled(dir: &Path) -> Vec<Record> {
     let mut store = SledStore::open(dir).unwrap();
     for number in 0..20_u8 {
-        store
-            .put(&[record(&format!("key@{number:02X}"), &[number; 300])])
-            .unwrap();
+        store.put(&[record(&format!("key@{number:02X}"), &[number; 300])]).unwrap();
     }
     store.put(&[record("key@03", b"a later one")]).unwrap();
     store.all().unwrap()
@@ -94,9 +67,7 @@ fn files(dir: &Path) -> Vec<std::path::PathBuf> {
 
 fn aside(dir: &Path) -> usize {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    names
-        .filter(|name| name.to_string_lossy().contains("damaged"))
-        .count()
+    names.filter(|name| name.to_string_lossy().contains("damaged")).count()
 }
 
 #[test]
@@ -119,9 +90,7 @@ fn a_damaged_store_gives_every_acknowledged_record_back() {
     for (what, damage) in damages {
         let dir = tempfile::tempdir().unwrap();
         let expected = filled(dir.path());
-        files(&dir.path().join("store"))
-            .iter()
-            .for_each(|file| damage(file));
+        files(&dir.path().join("store")).iter().for_each(|file| damage(file));
         assert_eq!(reopened(dir.path()), expected, "{what}");
         assert_eq!(reopened(dir.path()), expected, "{what}, and once more");
     }
@@ -135,10 +104,7 @@ fn a_store_that_does_not_open_is_kept_aside() {
     fs::write(dir.path().join("store.opening"), b"").unwrap();
     assert_eq!(reopened(dir.path()), expected);
     assert_eq!(aside(dir.path()), 1);
-    assert!(
-        dir.path().join("store.damaged.1/db").exists(),
-        "moved aside, not deleted"
-    );
+    assert!(dir.path().join("store.damaged.1/db").exists(), "moved aside, not deleted");
     assert_eq!(reopened(dir.path()), expected);
     assert_eq!(aside(dir.path()), 1, "the mark is gone after a good start");
 }
@@ -163,11 +129,7 @@ fn a_torn_snapshot_loses_nothing_that_was_acknowledged() {
         fs::write(&path, &whole[..cut]).unwrap();
         assert_eq!(reopened(dir.path()), expected, "cut at {cut}");
         fs::remove_dir_all(dir.path().join("store")).unwrap();
-        assert_eq!(
-            reopened(dir.path()),
-            expected,
-            "cut at {cut}: the snapshot is whole again"
-        );
+        assert_eq!(reopened(dir.path()), expected, "cut at {cut}: the snapshot is whole again");
     }
     assert_eq!(aside(dir.path()), 3, "each torn snapshot is kept");
 }
@@ -189,10 +151,7 @@ fn every_flipped_bit_of_a_snapshot_is_seen() {
                 assert!(contents.damaged, "bit {bit}");
                 assert_eq!(contents.records, records[..contents.records.len()], "bit {bit}");
             }
-            Err(error) => assert!(
-                bit < 64 && matches!(error, SnapshotError::Format { .. }),
-                "bit {bit}"
-            ),
+            Err(error) => assert!(bit < 64 && matches!(error, SnapshotError::Format { .. }), "bit {bit}"),
         }
     }
 }

@@ -53,11 +53,7 @@ pub(crate) struct ClientVerifier {
 
 impl ClientVerifier {
     pub(crate) fn new(chain: Arc<dyn ClientCertVerifier>, anchors: Vec<Anchor>, domain: TrustDomain) -> Self {
-        Self {
-            chain,
-            anchors,
-            domain,
-        }
+        Self { chain, anchors, domain }
     }
 
     /// Whose certificate it is; or why it is nobody's, with the error that makes the right alert.
@@ -71,10 +67,7 @@ impl ClientVerifier {
             .verify_client_cert(leaf, intermediates, now)
             .map_err(|error| (Reason::of_chain(&error), error))?;
         if !anchor_permits(&self.anchors, leaf, intermediates) {
-            return Err((
-                Reason::Chain,
-                CertificateError::ApplicationVerificationFailure.into(),
-            ));
+            return Err((Reason::Chain, CertificateError::ApplicationVerificationFailure.into()));
         }
         client_of(leaf, &self.domain).map_err(|reason| {
             let error = match reason {
@@ -191,9 +184,7 @@ impl Anchor {
     pub(crate) fn read(der: &CertificateDer<'static>) -> Option<Self> {
         let certificate = Certificate::from_der(der).ok()?;
         let constraints = extension::<BasicConstraints>(&certificate).ok()??;
-        let signs = extension::<KeyUsage>(&certificate)
-            .ok()?
-            .is_none_or(|usage| usage.key_cert_sign());
+        let signs = extension::<KeyUsage>(&certificate).ok()?.is_none_or(|usage| usage.key_cert_sign());
         (constraints.ca && signs).then(|| Self {
             der: der.clone(),
             subject: certificate.tbs_certificate().subject().clone(),
@@ -211,19 +202,13 @@ fn anchor_permits(
     let is_anchor = |shown: &&CertificateDer<'_>| anchors.iter().any(|anchor| anchor.der == **shown);
     let between = intermediates.iter().filter(|shown| !is_anchor(shown)).count();
     let narrow = |anchor: &&Anchor| anchor.path_len.is_some_and(|most| between > usize::from(most));
-    let narrow: Vec<&Name> = anchors
-        .iter()
-        .filter(narrow)
-        .map(|anchor| &anchor.subject)
-        .collect();
+    let narrow: Vec<&Name> = anchors.iter().filter(narrow).map(|anchor| &anchor.subject).collect();
     if narrow.is_empty() {
         return true;
     }
     let issued = |shown: &CertificateDer<'_>| {
         let certificate = Certificate::from_der(shown);
-        certificate.map_or(true, |certificate| {
-            narrow.contains(&certificate.tbs_certificate().issuer())
-        })
+        certificate.map_or(true, |certificate| narrow.contains(&certificate.tbs_certificate().issuer()))
     };
     !intermediates.iter().chain([leaf]).any(issued)
 }
@@ -231,10 +216,6 @@ fn anchor_permits(
 /// [`KeyPrefix`] of a certificate, if it parses.
 pub(crate) fn key_prefix(certificate: &CertificateDer<'_>) -> Option<KeyPrefix> {
     let certificate = Certificate::from_der(certificate).ok()?;
-    let key = certificate
-        .tbs_certificate()
-        .subject_public_key_info()
-        .to_der()
-        .ok()?;
+    let key = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
     Sha256::digest(key).first_chunk().copied()
 }

@@ -121,11 +121,7 @@ impl Fake {
     pub(crate) fn wait(&self, what: &str, holds: impl Fn(&Inner) -> bool) {
         let until = Instant::now() + Duration::from_secs(8);
         while !holds(&self.lock()) {
-            assert!(
-                Instant::now() < until,
-                "{what}; assertions: {:?}",
-                self.lock().assertions
-            );
+            assert!(Instant::now() < until, "{what}; assertions: {:?}", self.lock().assertions);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -149,9 +145,7 @@ impl Fake {
     fn serve(self, mut stream: UnixStream) {
         let mut batch = None;
         while let Ok(request) = read::<KeydRequest>(&mut stream) {
-            let response = self
-                .answer(&mut batch, request)
-                .unwrap_or_else(KeydResponse::Refused);
+            let response = self.answer(&mut batch, request).unwrap_or_else(KeydResponse::Refused);
             if write(&mut stream, &response).is_err() {
                 break;
             }
@@ -179,12 +173,7 @@ impl Fake {
                     inner.batches += 1;
                     [inner.batches; 16]
                 });
-                *batch = Some(Batch {
-                    id,
-                    open,
-                    groups: Vec::new(),
-                    counts: Counts::default(),
-                });
+                *batch = Some(Batch { id, open, groups: Vec::new(), counts: Counts::default() });
                 KeydResponse::BatchOpened(BatchOpened { batch: id })
             }
             KeydRequest::BatchGroups(more) => {
@@ -207,10 +196,7 @@ impl Fake {
             }
             KeydRequest::Release(ticket) => {
                 let mut inner = self.lock();
-                assert!(
-                    ticket.ticket < inner.durable,
-                    "keyd asks for a result before its entry is durable"
-                );
+                assert!(ticket.ticket < inner.durable, "keyd asks for a result before its entry is durable");
                 let result = inner.results.remove(&ticket.ticket);
                 KeydResponse::Released(
                     result.ok_or_else(|| Refused::new(Refusal::UnknownTicket, "no result"))?,
@@ -231,26 +217,18 @@ impl Fake {
             }
             KeydRequest::Replay(replay) => self.change(|inner| {
                 assert_eq!(replay.first, inner.replayed.len() as u64);
-                inner
-                    .replayed
-                    .extend(replay.entries.into_iter().map(|entry| entry.0));
+                inner.replayed.extend(replay.entries.into_iter().map(|entry| entry.0));
                 KeydResponse::Done(Empty {})
             }),
             KeydRequest::Records(records) => self.change(|inner| {
-                inner
-                    .restored
-                    .extend(records.records.into_iter().map(|record| record.0));
+                inner.restored.extend(records.records.into_iter().map(|record| record.0));
                 KeydResponse::Done(Empty {})
             }),
             KeydRequest::ReplayEnd(_) => self.change(Inner::replay_end)?,
             KeydRequest::Command(bytes) => {
                 let made = bytes.last().is_some_and(|last| last % 2 == 0);
                 let index = self.change(|inner| made.then(|| inner.entry("command").ticket));
-                KeydResponse::CommandDone(CommandDone {
-                    index,
-                    kcv: Some([1, 2, 3]),
-                    components: None,
-                })
+                KeydResponse::CommandDone(CommandDone { index, kcv: Some([1, 2, 3]), components: None })
             }
         })
     }
@@ -271,10 +249,7 @@ impl Fake {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Collected {
-                    first: ack.durable,
-                    ..Collected::default()
-                });
+                return Ok(Collected { first: ack.durable, ..Collected::default() });
             }
             inner = self.0.1.wait_timeout(inner, left).unwrap().0;
         }
@@ -292,11 +267,7 @@ impl Batch {
 }
 
 fn judge(record: &Record) -> Verdict {
-    if record.tac == [0; 4] {
-        Verdict::BadTac
-    } else {
-        Verdict::Ok
-    }
+    if record.tac == [0; 4] { Verdict::BadTac } else { Verdict::Ok }
 }
 
 fn no_batch() -> Refused {
@@ -319,11 +290,8 @@ impl Inner {
 
     fn collected(&mut self, first: u64) -> Collected {
         let frontier = self.frontier(self.entries.len() as u64);
-        let checkpoint = Checkpoint {
-            origin: ORIGIN.to_owned(),
-            size: frontier.size(),
-            root: frontier.root(),
-        };
+        let checkpoint =
+            Checkpoint { origin: ORIGIN.to_owned(), size: frontier.size(), root: frontier.root() };
         let new = self.entries.iter().skip(usize::try_from(first).unwrap());
         Collected {
             first,
@@ -412,10 +380,6 @@ fn keys() -> Keys {
         },
         state: KeyState::Active,
     };
-    let keys = vec![
-        key("campus/purse/tac", 9),
-        key("transit/purse/load", 1),
-        key("transit/purse/tac", 1),
-    ];
+    let keys = vec![key("campus/purse/tac", 9), key("transit/purse/load", 1), key("transit/purse/tac", 1)];
     Keys { keys }
 }

@@ -78,11 +78,7 @@ impl House {
         );
         fs::write(path.join("keyd.toml"), config).unwrap();
         let digest = |name| Sha256::digest(fs::read(path.join(name)).unwrap()).into();
-        let fake = Fake::start(
-            &path.join("hsm.sock"),
-            digest("policy.toml"),
-            digest("pki/ca.pem"),
-        );
+        let fake = Fake::start(&path.join("hsm.sock"), digest("policy.toml"), digest("pki/ca.pem"));
         Self { dir, pki, fake }
     }
 
@@ -101,11 +97,7 @@ impl House {
     }
 
     pub(crate) fn mode(&self, name: &str) -> u32 {
-        fs::metadata(self.dir.path().join(name))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777
+        fs::metadata(self.dir.path().join(name)).unwrap().permissions().mode() & 0o777
     }
 
     pub(crate) fn leaf(&self, path: &str) -> Leaf {
@@ -141,13 +133,8 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: RequestBody,
 ) -> Request<RequestBody> {
-    let builder = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "localhost");
-    let builder = headers
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.header(*name, *value));
+    let builder = Request::builder().method(method).uri(path).header("host", "localhost");
+    let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
     builder.body(body).unwrap()
 }
 
@@ -160,13 +147,7 @@ pub(crate) async fn send(
 ) -> Reply {
     let body = Either::Left(Full::new(body.into()));
     sender.ready().await.unwrap();
-    whole(
-        sender
-            .send_request(request(method, path, headers, body))
-            .await
-            .unwrap(),
-    )
-    .await
+    whole(sender.send_request(request(method, path, headers, body)).await.unwrap()).await
 }
 
 /// A request whose body the test sends in parts.
@@ -174,10 +155,7 @@ pub(crate) fn begin(
     sender: &mut SendRequest<RequestBody>,
     path: &str,
     headers: &[(&str, &str)],
-) -> (
-    Parts,
-    tokio::task::JoinHandle<hyper::Result<http::Response<hyper::body::Incoming>>>,
-) {
+) -> (Parts, tokio::task::JoinHandle<hyper::Result<http::Response<hyper::body::Incoming>>>) {
     let (parts, channel) = Channel::new(1);
     let answer = sender.send_request(request("POST", path, headers, Either::Right(channel)));
     (parts, tokio::spawn(answer))
@@ -193,20 +171,13 @@ pub(crate) async fn whole(response: http::Response<hyper::body::Incoming>) -> Re
         };
         body.extend_from_slice(&frame.into_data().unwrap_or_default());
     }
-    Reply {
-        status: head.status,
-        headers: head.headers,
-        body,
-        whole,
-    }
+    Reply { status: head.status, headers: head.headers, body, whole }
 }
 
 impl Keyd {
     fn of(mut child: Child) -> Self {
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("ready https://");
         let Some(address) = address.and_then(|address| address.parse().ok()) else {
             panic!("not ready: {line:?}, {:?}", Self::finish(&mut child));
@@ -216,13 +187,7 @@ impl Keyd {
 
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end: its status and what it said.

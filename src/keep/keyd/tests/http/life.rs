@@ -21,11 +21,7 @@ async fn an_orderly_stop_finishes_what_is_under_way() {
     let keyd = house.run();
     house.fake.wait_noted("keyd-start", 1);
     let mut sender = house.clearing(&keyd).await;
-    let (mut parts, answer) = begin(
-        &mut sender,
-        "/v1/settlement/verify",
-        &[("content-type", "text/plain")],
-    );
+    let (mut parts, answer) = begin(&mut sender, "/v1/settlement/verify", &[("content-type", "text/plain")]);
     parts.send_data("x\n".into()).await.unwrap();
     let response = answer.await.unwrap().unwrap();
     let _ = house.get(&keyd, "officers/relay-1", "/v1/keys").await;
@@ -40,17 +36,9 @@ async fn an_orderly_stop_finishes_what_is_under_way() {
     house.fake.wait_noted("keyd-stop", 1);
     house.fake.wait_noted("policy-not-granted", 1);
     let inner = house.fake.lock();
-    assert_eq!(
-        inner.durable,
-        inner.entries.len() as u64,
-        "the last entry is durable"
-    );
+    assert_eq!(inner.durable, inner.entries.len() as u64, "the last entry is durable");
     let checkpoint = fs::read_to_string(house.dir.path().join("log/checkpoint")).unwrap();
-    assert_eq!(
-        checkpoint.lines().nth(1),
-        Some(inner.entries.len().to_string().as_str()),
-        "and published"
-    );
+    assert_eq!(checkpoint.lines().nth(1), Some(inner.entries.len().to_string().as_str()), "and published");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,10 +51,7 @@ async fn notes_that_are_being_handed_over_survive_a_stop() {
     let control = Control::new(link, Fatal::default());
     let recorder = Recorder::default();
     for number in 0_u64..600 {
-        let who = Who {
-            client: None,
-            certificate: Some(number.to_be_bytes()),
-        };
+        let who = Who { client: None, certificate: Some(number.to_be_bytes()) };
         let _ = recorder.deny("tls-revoked", who);
     }
     let (stop, told) = tokio::sync::oneshot::channel();
@@ -93,9 +78,7 @@ async fn a_ca_bundle_waits_for_its_approval() {
     let reply = house.get(&keyd, "clearing/engine-1", "/v1/status").await;
     assert_eq!(reply.code(), "not-approved", "who was let in before still is");
     let bundle = fs::read(house.pki.dir.join("ca.pem")).unwrap();
-    house
-        .fake
-        .change(|inner| inner.ca = sha2::Sha256::digest(bundle).into());
+    house.fake.change(|inner| inner.ca = sha2::Sha256::digest(bundle).into());
     house.fake.wait_noted("approval-given", 1);
     let old = house.pki.ca.client(crate::pki::CLEARING);
     if let Ok(mut stream) = house.stream(&keyd, &old).await {
@@ -110,11 +93,7 @@ async fn a_lost_module_ends_keyd_and_open_streams_have_no_receipt() {
     let house = House::new();
     let keyd = house.run();
     let mut sender = house.clearing(&keyd).await;
-    let (mut parts, answer) = begin(
-        &mut sender,
-        "/v1/settlement/verify",
-        &[("content-type", "text/plain")],
-    );
+    let (mut parts, answer) = begin(&mut sender, "/v1/settlement/verify", &[("content-type", "text/plain")]);
     parts.send_data("x\n".into()).await.unwrap();
     let response = answer.await.unwrap().unwrap();
     house.fake.die();
@@ -122,10 +101,7 @@ async fn a_lost_module_ends_keyd_and_open_streams_have_no_receipt() {
     assert!(!reply.whole);
     let (code, said) = keyd.ended();
     assert_eq!(code, Some(1));
-    assert!(
-        said.contains("the module is gone; start it, unseal, start keyd"),
-        "{said}"
-    );
+    assert!(said.contains("the module is gone; start it, unseal, start keyd"), "{said}");
 }
 
 #[test]
@@ -146,10 +122,9 @@ async fn a_restart_replays_log_and_records() {
     let house = House::new();
     let keyd = house.run();
     house.fake.change(|inner| {
-        inner.records.push(StoredRecord {
-            id: "transit/purse/tac@01".to_owned(),
-            bytes: Bytes(b"sealed".to_vec()),
-        });
+        inner
+            .records
+            .push(StoredRecord { id: "transit/purse/tac@01".to_owned(), bytes: Bytes(b"sealed".to_vec()) });
     });
     for _ in 0..3 {
         let _ = house.get(&keyd, "audit/desk-1", "/v1/nothing").await;
@@ -157,12 +132,9 @@ async fn a_restart_replays_log_and_records() {
     house.fake.wait_noted("not-found", 3);
     keyd.signal("INT");
     assert_eq!(keyd.ended().0, Some(0));
-    for (name, mode) in [
-        ("keyd", 0o700),
-        ("keyd/store", 0o700),
-        ("keyd/records.snapshot", 0o600),
-        ("keyd/lock", 0o600),
-    ] {
+    for (name, mode) in
+        [("keyd", 0o700), ("keyd/store", 0o700), ("keyd/records.snapshot", 0o600), ("keyd/lock", 0o600)]
+    {
         assert_eq!(house.mode(name), mode, "{name}");
     }
     let before = house.fake.lock().entries.clone();
@@ -193,10 +165,9 @@ fn a_refused_recovery_waits_for_another_floor() {
     let house = House::new();
     let keyd = house.run();
     house.fake.change(|inner| {
-        inner.records.push(StoredRecord {
-            id: "transit/purse/tac@01".to_owned(),
-            bytes: Bytes(b"old".to_vec()),
-        });
+        inner
+            .records
+            .push(StoredRecord { id: "transit/purse/tac@01".to_owned(), bytes: Bytes(b"old".to_vec()) });
     });
     house.fake.wait_noted("keyd-start", 1);
     house.fake.wait("durable", |inner| inner.durable > 0);
@@ -209,16 +180,10 @@ fn a_refused_recovery_waits_for_another_floor() {
     let mut child = house.spawn();
     house.fake.wait("the refusal", |inner| !inner.floor);
     std::thread::sleep(Duration::from_millis(500));
-    assert!(
-        child.try_wait().unwrap().is_none(),
-        "it keeps running for the officers"
-    );
+    assert!(child.try_wait().unwrap().is_none(), "it keeps running for the officers");
     child.kill().unwrap();
     let (_, said) = Keyd::finish(&mut child);
-    assert!(
-        said.contains("record-old") && said.contains("Ask the officers"),
-        "{said}"
-    );
+    assert!(said.contains("record-old") && said.contains("Ask the officers"), "{said}");
 }
 
 #[test]
@@ -233,10 +198,7 @@ fn nothing_is_served_under_an_unapproved_policy() {
     house.fake.wait_noted("keyd-start", 1);
     child.kill().unwrap();
     let (_, said) = Keyd::finish(&mut child);
-    assert!(
-        said.contains("officers have approved another policy file"),
-        "{said}"
-    );
+    assert!(said.contains("officers have approved another policy file"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,19 +208,10 @@ async fn an_approval_that_goes_away_stops_the_service() {
     let approved = house.fake.change(|inner| std::mem::take(&mut inner.policy));
     house.fake.wait_noted("approval-gone", 1);
     let reply = house.get(&keyd, "clearing/engine-1", "/v1/status").await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.code().as_str()),
-        (503, "not-approved")
-    );
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (503, "not-approved"));
     house.fake.change(|inner| inner.policy = approved);
     house.fake.wait_noted("approval-given", 1);
-    assert!(
-        house
-            .get(&keyd, "clearing/engine-1", "/v1/status")
-            .await
-            .status
-            .is_success()
-    );
+    assert!(house.get(&keyd, "clearing/engine-1", "/v1/status").await.status.is_success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,12 +223,7 @@ async fn a_revocation_ends_open_connections() {
     let bad = house.pki.ca.leaf(bad);
     let mut doomed = house.stream(&keyd, &bad).await.unwrap();
     let mut good = house.clearing(&keyd).await;
-    assert!(
-        send(&mut good, "GET", "/v1/status", &[], "")
-            .await
-            .status
-            .is_success()
-    );
+    assert!(send(&mut good, "GET", "/v1/status", &[], "").await.status.is_success());
     let list = house.pki.ca.crl(&[REVOKED_SERIAL, REVOKED_SERIAL + 1], false);
     house.pki.write("crl.pem", &list, 0o644);
     let started = Instant::now();
@@ -283,12 +231,7 @@ async fn a_revocation_ends_open_connections() {
     let closed = tokio::time::timeout(Duration::from_secs(5), doomed.read(&mut [0; 1])).await;
     assert!(closed.is_ok(), "still open after {:?}", started.elapsed());
     house.fake.wait_noted("tls-revoked", 1);
-    assert!(
-        send(&mut good, "GET", "/v1/status", &[], "")
-            .await
-            .status
-            .is_success()
-    );
+    assert!(send(&mut good, "GET", "/v1/status", &[], "").await.status.is_success());
     assert!(
         house.stream(&keyd, &bad).await.is_err() || {
             house.fake.wait_noted("tls-revoked", 2);

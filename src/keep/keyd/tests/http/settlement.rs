@@ -16,21 +16,12 @@ const TEXT: &[(&str, &str)] = &[("content-type", "text/plain")];
 const CSV_HTML: &[(&str, &str)] = &[("content-type", "text/plain"), ("accept", "text/html")];
 
 /// Headers, path, body; status and code.
-type Case = (
-    &'static [(&'static str, &'static str)],
-    String,
-    Vec<u8>,
-    u16,
-    &'static str,
-);
+type Case = (&'static [(&'static str, &'static str)], String, Vec<u8>, u16, &'static str);
 
 const LINE: &str = "0000000000010000310100001234567800031010000123456783101000012345678001000002710000001F40000251C090000000111223344556611223344556600000029100000012320240131093015D00A87B60101000612345000123450009999999900000007LINE-42             000008150000009920240131060000010202401312200001A1B2C3D4                              ";
 
 fn header(lineage: &str) -> Vec<u8> {
-    let group = |issuer| Group {
-        version: KeyVersion(1),
-        issuer: [issuer; 8],
-    };
+    let group = |issuer| Group { version: KeyVersion(1), issuer: [issuer; 8] };
     BatchHeader {
         profile: Profile::PurchaseTac,
         lineage: Lineage::parse(lineage).unwrap(),
@@ -51,11 +42,7 @@ fn records(count: u32) -> (Vec<u8>, Vec<u8>) {
             group: 1,
         };
         let malformed_record = Record::malformed(b"x", Profile::PurchaseTac);
-        records.extend(if malformed {
-            malformed_record
-        } else {
-            record.to_bytes(Profile::PurchaseTac)
-        });
+        records.extend(if malformed { malformed_record } else { record.to_bytes(Profile::PurchaseTac) });
         verdicts.push(if malformed { 3 } else { u8::from(wrong) });
     }
     (records, verdicts)
@@ -64,10 +51,7 @@ fn records(count: u32) -> (Vec<u8>, Vec<u8>) {
 fn split(reply: &Reply) -> (&[u8], Trailer) {
     let start = reply.body.iter().position(|byte| *byte == b'{').unwrap();
     assert_eq!(reply.body.last(), Some(&b'\n'));
-    (
-        &reply.body[..start],
-        serde_json::from_slice(&reply.body[start..]).unwrap(),
-    )
+    (&reply.body[..start], serde_json::from_slice(&reply.body[start..]).unwrap())
 }
 
 fn receipt(reply: &Reply) -> Receipt {
@@ -85,20 +69,13 @@ async fn a_batch_in_parts_of_any_size_ends_with_a_receipt() {
     let (records, verdicts) = records(30_000);
     let body: Bytes = [header("transit/purse/tac"), records].concat().into();
     for size in [7, 1000, 16_384, 1 << 20, body.len()] {
-        let shown = if size == 7 {
-            body.slice(..4144)
-        } else {
-            body.clone()
-        };
+        let shown = if size == 7 { body.slice(..4144) } else { body.clone() };
         let expected = &verdicts[..(shown.len() - 144) / 40];
         sender.ready().await.unwrap();
         let (mut parts, answer) = begin(&mut sender, PATH, BINARY);
         let part_sender = tokio::spawn(async move {
             for at in (0..shown.len()).step_by(size) {
-                parts
-                    .send_data(shown.slice(at..shown.len().min(at + size)))
-                    .await
-                    .unwrap();
+                parts.send_data(shown.slice(at..shown.len().min(at + size))).await.unwrap();
             }
         });
         let reply = whole(answer.await.unwrap().unwrap()).await;
@@ -132,14 +109,8 @@ async fn a_day_as_text_gives_rows() {
     let reply = send(&mut sender, "POST", PATH, TEXT, day.clone()).await;
     assert_eq!(reply.headers["content-type"], "text/csv");
     let text = String::from_utf8(reply.body).unwrap();
-    assert_eq!(
-        text,
-        "line,verdict\n1,ok\n2,bad_tac\n3,malformed\n4,malformed\n5,ok\n"
-    );
-    let path = format!(
-        "/v1/receipts/{}",
-        reply.headers["citykeep-batch"].to_str().unwrap()
-    );
+    assert_eq!(text, "line,verdict\n1,ok\n2,bad_tac\n3,malformed\n4,malformed\n5,ok\n");
+    let path = format!("/v1/receipts/{}", reply.headers["citykeep-batch"].to_str().unwrap());
     let kept = send(&mut sender, "GET", &path, &[], "").await;
     assert_eq!(serde_json::from_slice::<Receipt>(&kept.body).unwrap().records, 5);
     let binary = [TEXT, &[("accept", "application/octet-stream")]].concat();
@@ -166,50 +137,14 @@ async fn what_is_wrong_before_the_first_verdict_is_a_plain_problem() {
     let cases: Vec<Case> = vec![
         (BINARY, PATH.into(), odd, 400, "bad-batch"),
         (BINARY, PATH.into(), good[..100].to_vec(), 400, "bad-batch"),
-        (
-            BINARY,
-            PATH.into(),
-            b"CKB2garbage, more than a header".repeat(9),
-            400,
-            "bad-batch",
-        ),
+        (BINARY, PATH.into(), b"CKB2garbage, more than a header".repeat(9), 400, "bad-batch"),
         (BINARY, PATH.into(), twice, 400, "bad-batch"),
         (BINARY, PATH.into(), Vec::new(), 400, "bad-batch"),
-        (
-            BINARY,
-            PATH.into(),
-            header("transit/purse/load"),
-            404,
-            "no-such-key",
-        ),
-        (
-            BINARY,
-            PATH.into(),
-            header("campus/purse/tac"),
-            404,
-            "no-such-key",
-        ),
-        (
-            BINARY,
-            format!("{PATH}?key=transit/purse/tac"),
-            good,
-            400,
-            "bad-query",
-        ),
-        (
-            TEXT,
-            format!("{PATH}?key=campus/purse/tac"),
-            Vec::new(),
-            404,
-            "no-such-key",
-        ),
-        (
-            TEXT,
-            format!("{PATH}?key={long_key}"),
-            Vec::new(),
-            404,
-            "no-such-key",
-        ),
+        (BINARY, PATH.into(), header("transit/purse/load"), 404, "no-such-key"),
+        (BINARY, PATH.into(), header("campus/purse/tac"), 404, "no-such-key"),
+        (BINARY, format!("{PATH}?key=transit/purse/tac"), good, 400, "bad-query"),
+        (TEXT, format!("{PATH}?key=campus/purse/tac"), Vec::new(), 404, "no-such-key"),
+        (TEXT, format!("{PATH}?key={long_key}"), Vec::new(), 404, "no-such-key"),
         (TEXT, format!("{PATH}?k=1"), Vec::new(), 400, "bad-query"),
         (CSV_HTML, PATH.into(), Vec::new(), 406, "not-acceptable"),
         (form, PATH.into(), Vec::new(), 415, "media-type"),
@@ -217,11 +152,7 @@ async fn what_is_wrong_before_the_first_verdict_is_a_plain_problem() {
     for (headers, path, body, status, code) in cases {
         let mut sender = house.clearing(&keyd).await;
         let reply = send(&mut sender, "POST", &path, headers, body).await;
-        assert_eq!(
-            (reply.status.as_u16(), reply.code().as_str()),
-            (status, code),
-            "{path} {headers:?}"
-        );
+        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{path} {headers:?}");
     }
     assert!(house.fake.lock().frames.is_empty());
 }
@@ -231,11 +162,9 @@ async fn what_goes_wrong_after_the_first_verdict_cuts_the_answer_off() {
     let house = House::with_limits("body_timeout_ms = 800");
     let keyd = house.run();
     let (records, _) = records(9000);
-    for (headers, ends, code) in [
-        (BINARY, true, "bad-batch"),
-        (BINARY, false, "body-timeout"),
-        (TEXT, false, "body-timeout"),
-    ] {
+    for (headers, ends, code) in
+        [(BINARY, true, "bad-batch"), (BINARY, false, "body-timeout"), (TEXT, false, "body-timeout")]
+    {
         let mut sender = house.clearing(&keyd).await;
         let (mut parts, answer) = begin(&mut sender, PATH, headers);
         let start = if headers == BINARY {
@@ -270,21 +199,13 @@ async fn a_client_that_leaves_gets_no_receipt_and_the_module_hears_of_it() {
     let (records, _) = records(9000);
     let mut sender = house.clearing(&keyd).await;
     let (mut parts, answer) = begin(&mut sender, PATH, BINARY);
-    parts
-        .send_data([header("transit/purse/tac"), records].concat().into())
-        .await
-        .unwrap();
+    parts.send_data([header("transit/purse/tac"), records].concat().into()).await.unwrap();
     drop(answer.await.unwrap().unwrap());
     parts.abort(std::io::ErrorKind::BrokenPipe.into());
-    house.fake.wait("the cut batch", |inner| {
-        inner
-            .entries
-            .iter()
-            .any(|entry| entry.ends_with(b"batch cut off"))
-    });
-    let kept = std::fs::read_dir(house.dir.path().join("keyd/receipts"))
-        .unwrap()
-        .count();
+    house
+        .fake
+        .wait("the cut batch", |inner| inner.entries.iter().any(|entry| entry.ends_with(b"batch cut off")));
+    let kept = std::fs::read_dir(house.dir.path().join("keyd/receipts")).unwrap().count();
     assert_eq!(kept, 0);
 }
 
@@ -295,19 +216,9 @@ async fn verdicts_come_while_records_still_go() {
     let (records, verdicts) = records(10);
     let mut sender = house.clearing(&keyd).await;
     let (mut parts, answer) = begin(&mut sender, PATH, BINARY);
-    parts
-        .send_data([header("transit/purse/tac"), records.clone()].concat().into())
-        .await
-        .unwrap();
-    let mut response = tokio::time::timeout(Duration::from_secs(2), answer)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
-    let first = http_body_util::BodyExt::frame(response.body_mut())
-        .await
-        .unwrap()
-        .unwrap();
+    parts.send_data([header("transit/purse/tac"), records.clone()].concat().into()).await.unwrap();
+    let mut response = tokio::time::timeout(Duration::from_secs(2), answer).await.unwrap().unwrap().unwrap();
+    let first = http_body_util::BodyExt::frame(response.body_mut()).await.unwrap().unwrap();
     assert_eq!(first.into_data().unwrap(), verdicts[..10].to_vec());
     parts.send_data(records.into()).await.unwrap();
     drop(parts);

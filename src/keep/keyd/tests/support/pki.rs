@@ -44,21 +44,13 @@ impl Ca {
     pub(crate) fn of(params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Self {
-            params,
-            key,
-            certificate,
-        }
+        Self { params, key, certificate }
     }
 
     pub(crate) fn under(params: CertificateParams, issuer: &Self) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer.issuer()).unwrap();
-        Self {
-            params,
-            key,
-            certificate,
-        }
+        Self { params, key, certificate }
     }
 
     pub(crate) fn issuer(&self) -> Issuer<'_, &KeyPair> {
@@ -88,10 +80,7 @@ impl Ca {
     pub(crate) fn leaf(&self, params: CertificateParams) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer()).unwrap();
-        Leaf {
-            chain: vec![certificate.der().clone()],
-            key,
-        }
+        Leaf { chain: vec![certificate.der().clone()], key }
     }
 
     pub(crate) fn client(&self, uri: &str) -> Leaf {
@@ -146,16 +135,11 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for three in bytes.chunks(3) {
-        let word = (0..3).fold(0_usize, |word, at| {
-            (word << 8) | usize::from(three.get(at).copied().unwrap_or(0))
-        });
+        let word =
+            (0..3).fold(0_usize, |word, at| (word << 8) | usize::from(three.get(at).copied().unwrap_or(0)));
         for place in 0..4 {
             let digit = DIGITS[(word >> (18 - 6 * place)) & 63];
-            out.push(if place <= three.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
+            out.push(if place <= three.len() { char::from(digit) } else { '=' });
         }
     }
     out
@@ -175,11 +159,7 @@ impl Pki {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let server = server_ca.leaf(params);
-        let pki = Self {
-            ca,
-            server_ca,
-            dir: dir.to_owned(),
-        };
+        let pki = Self { ca, server_ca, dir: dir.to_owned() };
         pki.write("keyd.pem", &server.pem(), 0o644);
         pki.write("keyd.key", &server.key.serialize_pem(), 0o600);
         pki.write("ca.pem", &pki.ca.certificate.pem(), 0o644);

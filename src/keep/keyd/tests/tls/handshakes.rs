@@ -16,26 +16,15 @@ use crate::pki::CLEARING;
 async fn handshakes_that_are_not_ours() {
     let gate = Gate::new().await;
     let good = gate.pki.ca.client(CLEARING);
-    assert_eq!(
-        reason(gate.knock(gate.pki.client_config(None)).await),
-        Some(Reason::NoCertificate)
-    );
-    let wrong_name = gate
-        .knock_as(gate.pki.client_config(Some(&good)), "other.example")
-        .await;
+    assert_eq!(reason(gate.knock(gate.pki.client_config(None)).await), Some(Reason::NoCertificate));
+    let wrong_name = gate.knock_as(gate.pki.client_config(Some(&good)), "other.example").await;
     assert_eq!(reason(wrong_name), Some(Reason::ServerName));
     let mut silent = gate.pki.client_config(Some(&good));
     silent.enable_sni = false;
-    assert_eq!(
-        reason(gate.knock(silent).await),
-        Some(Reason::ServerName),
-        "no SNI"
-    );
-    for (protocols, expected) in [
-        (&[&b"h2"[..]][..], Some(Reason::Alpn)),
-        (&[b"h2", b"http/1.1"], None),
-        (&[b"http/1.1"], None),
-    ] {
+    assert_eq!(reason(gate.knock(silent).await), Some(Reason::ServerName), "no SNI");
+    for (protocols, expected) in
+        [(&[&b"h2"[..]][..], Some(Reason::Alpn)), (&[b"h2", b"http/1.1"], None), (&[b"http/1.1"], None)]
+    {
         let mut config = gate.pki.client_config(Some(&good));
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         assert_eq!(reason(gate.knock(config).await), expected, "{protocols:?}");
@@ -63,25 +52,10 @@ async fn bytes_that_are_not_tls() {
             true,
             Reason::NotTls,
         ),
-        (
-            "HTTP/2 preface",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-            true,
-            Reason::NotTls,
-        ),
-        (
-            "SSLv2 hello",
-            vec![0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10],
-            true,
-            Reason::NotTls,
-        ),
+        ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), true, Reason::NotTls),
+        ("SSLv2 hello", vec![0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10], true, Reason::NotTls),
         ("a hello of 64 KiB", huge, true, Reason::NotTls),
-        (
-            "close_notify first",
-            vec![21, 3, 3, 0, 2, 1, 0],
-            false,
-            Reason::Misbehaved,
-        ),
+        ("close_notify first", vec![21, 3, 3, 0, 2, 1, 0], false, Reason::Misbehaved),
         ("nothing, then away", vec![], false, Reason::Closed),
         ("nothing, and stays", vec![], true, Reason::Timeout),
         ("half a hello, and stays", head.to_vec(), true, Reason::Timeout),
@@ -103,22 +77,8 @@ async fn older_tls_is_refused() {
     for version in ["-tls1_2", "-tls1_1"] {
         let mut command = Command::new("openssl");
         command
-            .args([
-                "s_client",
-                version,
-                "-cipher",
-                "ALL:@SECLEVEL=0",
-                "-servername",
-                "localhost",
-            ])
-            .args([
-                "-connect",
-                &gate.address().to_string(),
-                "-cert",
-                "client.pem",
-                "-key",
-                "client.key",
-            ])
+            .args(["s_client", version, "-cipher", "ALL:@SECLEVEL=0", "-servername", "localhost"])
+            .args(["-connect", &gate.address().to_string(), "-cert", "client.pem", "-key", "client.key"])
             .current_dir(&gate.pki.dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -126,10 +86,7 @@ async fn older_tls_is_refused() {
         let openssl = tokio::task::spawn_blocking(move || command.status().unwrap());
         let (outcome, _) = gate.admit(openssl).await;
         let found = reason(outcome).unwrap();
-        assert!(
-            matches!(found, Reason::Version | Reason::Incompatible),
-            "{version}: {found:?}"
-        );
+        assert!(matches!(found, Reason::Version | Reason::Incompatible), "{version}: {found:?}");
     }
     gate.good_client_is_let_in("older TLS").await;
 }
@@ -143,10 +100,7 @@ async fn no_ticket_is_given() {
         let client = async {
             let tcp = TcpStream::connect(address).await.unwrap();
             let connector = TlsConnector::from(config);
-            let mut stream = connector
-                .connect("localhost".try_into().unwrap(), tcp)
-                .await
-                .unwrap();
+            let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
             let _ = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut [0; 1])).await;
             stream.get_ref().1.tls13_tickets_received()
         };

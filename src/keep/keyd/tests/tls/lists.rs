@@ -11,21 +11,12 @@ async fn revocation_lists_are_enforced() {
     let other = Ca::new("Rongcheng clients");
     let same_name = Ca::new("Weihai clients");
     let gate = Gate::with(|pki| pki.write("crl.pem", &pki.ca.crl(&[], true), 0o644)).await;
-    assert_eq!(
-        reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
-        Some(Reason::CrlExpired)
-    );
+    assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::CrlExpired));
     let gate = Gate::with(|pki| pki.write("crl.pem", &other.crl(&[], false), 0o644)).await;
-    assert_eq!(
-        reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
-        Some(Reason::RevocationUnknown)
-    );
+    assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::RevocationUnknown));
     let gate = Gate::with(|pki| pki.write("crl.pem", &same_name.crl(&[], false), 0o644)).await;
     let found = reason(gate.show(&gate.pki.ca.client(CLEARING)).await);
-    assert!(
-        matches!(found, Some(Reason::CrlInvalid | Reason::RevocationUnknown)),
-        "{found:?}"
-    );
+    assert!(matches!(found, Some(Reason::CrlInvalid | Reason::RevocationUnknown)), "{found:?}");
     let gate = Gate::with(|pki| pki.write("crl.pem", &pki.ca.crl(&[1, 2, 4710, 4712], false), 0o644)).await;
     gate.good_client_is_let_in("a list of other serials").await;
 }
@@ -39,10 +30,7 @@ async fn a_reload_takes_what_is_good_and_keeps_what_was() {
     gate.good_client_is_let_in("a bad reload").await;
     gate.pki.write("crl.pem", &gate.pki.ca.crl(&[4711], false), 0o644);
     assert!(gate.reload().unwrap());
-    assert_eq!(
-        reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
-        Some(Reason::Revoked)
-    );
+    assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::Revoked));
     gate.pki.write("crl.pem", &gate.pki.ca.crl(&[], false), 0o644);
     assert!(gate.reload().unwrap());
     gate.good_client_is_let_in("a good reload").await;
@@ -61,24 +49,15 @@ async fn a_ca_bundle_comes_in_force_with_its_approval_and_revocations_without() 
     assert_eq!(gate.tls.ca_digest(), first);
     let found = gate.tls.ca_found();
     assert_ne!(found, first, "the other bundle is seen");
-    assert_eq!(
-        reason(gate.show(&other.client(CLEARING)).await),
-        Some(Reason::UnknownIssuer)
-    );
-    assert_eq!(
-        reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
-        Some(Reason::Revoked)
-    );
+    assert_eq!(reason(gate.show(&other.client(CLEARING)).await), Some(Reason::UnknownIssuer));
+    assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::Revoked));
     assert!(!gate.tls.reload(&[0; 32]).unwrap(), "a third one is approved");
     assert_eq!(gate.tls.ca_digest(), first);
     assert!(gate.tls.reload(&found).unwrap());
     assert_eq!((gate.tls.ca_digest(), gate.tls.ca_found()), (found, found));
     let guest = gate.show(&other.client(CLEARING)).await.unwrap();
     assert_eq!(guest.client.as_str(), CLEARING);
-    assert_eq!(
-        reason(gate.show(&gate.pki.ca.client(CLEARING)).await),
-        Some(Reason::UnknownIssuer)
-    );
+    assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::UnknownIssuer));
 }
 
 #[test]
@@ -92,11 +71,7 @@ fn files_that_keyd_does_not_start_with() {
             pki.write("crl.pem", "", 0o644);
         }),
         ("CRL garbage", "revocation list", |pki| {
-            pki.write(
-                "crl.pem",
-                "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
-                0o644,
-            );
+            pki.write("crl.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", 0o644);
         }),
         ("CA missing", "CA bundle", |pki| {
             std::fs::remove_file(pki.dir.join("ca.pem")).unwrap();
@@ -121,9 +96,7 @@ fn files_that_keyd_does_not_start_with() {
             pki.write("keyd.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600);
         }),
         ("certificate for another name", "not for tls.server_name", |pki| {
-            let leaf = pki
-                .server_ca
-                .leaf(CertificateParams::new(vec!["other.example".to_owned()]).unwrap());
+            let leaf = pki.server_ca.leaf(CertificateParams::new(vec!["other.example".to_owned()]).unwrap());
             pki.write("keyd.pem", &leaf.pem(), 0o644);
         }),
         ("certificate empty", "holds no certificate", |pki| {

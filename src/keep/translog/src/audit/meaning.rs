@@ -24,13 +24,7 @@ pub(super) struct Meaning<'a> {
 
 impl<'a> Meaning<'a> {
     pub(super) fn new(vkey: &'a VerifierKey) -> Self {
-        Self {
-            vkey,
-            state: LogState::new(),
-            kinds: BTreeMap::new(),
-            floors: Vec::new(),
-            wall_ns: None,
-        }
+        Self { vkey, state: LogState::new(), kinds: BTreeMap::new(), floors: Vec::new(), wall_ns: None }
     }
 
     /// Takes the entry at `index`, or says why it cannot stand there.
@@ -108,11 +102,7 @@ impl<'a> Meaning<'a> {
             size: head.size,
             root: head.root,
             kinds: self.kinds,
-            keys: self
-                .state
-                .keys()
-                .map(|(id, key)| (id.clone(), key.state))
-                .collect(),
+            keys: self.state.keys().map(|(id, key)| (id.clone(), key.state)).collect(),
             officer_epoch: instance.officer_epoch,
             boots: self.state.boots(),
             policy: instance.policy,

@@ -37,11 +37,7 @@ impl<'a> Snapshot<'a> {
             }
             last = Some(head);
         }
-        finding(
-            CHECKPOINT,
-            None,
-            "the log grows faster than it can be read; verify a copy of the directory",
-        )
+        finding(CHECKPOINT, None, "the log grows faster than it can be read; verify a copy of the directory")
     }
 
     /// A file's bytes.
@@ -104,11 +100,7 @@ fn belongs(path: &Path, size: u64) -> bool {
 pub(super) fn check_vkey(dir: &Path, vkey: &VerifierKey) -> Result<(), Finding> {
     match std::fs::read(dir.join(VKEY)) {
         Ok(bytes) if bytes == format!("{vkey}\n").as_bytes() => Ok(()),
-        Ok(_) => finding(
-            VKEY,
-            None,
-            "it is not the verifier key that this verification was given",
-        ),
+        Ok(_) => finding(VKEY, None, "it is not the verifier key that this verification was given"),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => finding(VKEY, None, error.to_string()),
     }
@@ -121,11 +113,7 @@ fn read_head(dir: &Path, vkey: &VerifierKey) -> Result<VerifiedCheckpoint, Findi
     };
     let head = open_checkpoint(&note, vkey).or_else(|error| finding(CHECKPOINT, None, error.to_string()))?;
     if head.unknown_signatures() > 0 {
-        return finding(
-            CHECKPOINT,
-            None,
-            "it has a signature by a key that this verification was not given",
-        );
+        return finding(CHECKPOINT, None, "it has a signature by a key that this verification was not given");
     }
     Ok(head)
 }
@@ -143,9 +131,7 @@ fn read_edge(dir: &Path, size: u64) -> Result<BTreeMap<Tile, Vec<u8>>, Finding> 
 
 /// A bundle or a level-0 tile that is gone names the entry that cannot be checked without it.
 fn first_entry(tile: Tile) -> Option<u64> {
-    tile.level
-        .is_none_or(|level| level == 0)
-        .then_some(tile.index * TILE_WIDTH)
+    tile.level.is_none_or(|level| level == 0).then_some(tile.index * TILE_WIDTH)
 }
 
 fn read_file(dir: &Path, name: &str, index: Option<u64>) -> Result<Vec<u8>, Finding> {

@@ -4,10 +4,7 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 
 const TABLE: [u32; 256] = table();
 
-#[expect(
-    clippy::indexing_slicing,
-    reason = "evaluated at compile time, where it would not compile"
-)]
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where it would not compile")]
 const fn table() -> [u32; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -15,11 +12,7 @@ const fn table() -> [u32; 256] {
         let mut value = byte;
         let mut bit = 0;
         while bit < 8 {
-            value = if value & 1 == 1 {
-                (value >> 1) ^ POLYNOMIAL
-            } else {
-                value >> 1
-            };
+            value = if value & 1 == 1 { (value >> 1) ^ POLYNOMIAL } else { value >> 1 };
             bit += 1;
         }
         table[byte as usize] = value;

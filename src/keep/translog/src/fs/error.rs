@@ -60,15 +60,9 @@ pub enum LogError {
 
 /// Names the file in an I/O error.
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> LogError {
-    move |source| LogError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| LogError::Io { path: path.to_owned(), source }
 }
 
 pub(super) fn damaged<T>(path: &Path, what: impl Into<String>) -> Result<T, LogError> {
-    Err(LogError::Damaged {
-        path: path.to_owned(),
-        what: what.into(),
-    })
+    Err(LogError::Damaged { path: path.to_owned(), what: what.into() })
 }

@@ -62,20 +62,15 @@ pub(super) fn read(bytes: &[u8]) -> Found<'_> {
         return Found::Unreadable;
     };
     let end = HEADER_LEN + body_len + CRC_LEN;
-    bytes
-        .get(..end)
-        .and_then(|group| read_body(group, first, count))
-        .map_or(Found::Bad { end }, Found::Good)
+    bytes.get(..end).and_then(|group| read_body(group, first, count)).map_or(Found::Bad { end }, Found::Good)
 }
 
 /// Whether a good group stands anywhere in `bytes`.
 pub(super) fn any_good(bytes: &[u8]) -> bool {
     let starts = bytes.windows(MAGIC.len()).enumerate();
-    starts.filter(|(_, window)| window == MAGIC).any(|(at, _)| {
-        bytes
-            .get(at..)
-            .is_some_and(|rest| matches!(read(rest), Found::Good(_)))
-    })
+    starts
+        .filter(|(_, window)| window == MAGIC)
+        .any(|(at, _)| bytes.get(at..).is_some_and(|rest| matches!(read(rest), Found::Good(_))))
 }
 
 fn read_header(header: &[u8]) -> Option<(u64, u32, usize)> {
@@ -100,12 +95,7 @@ fn read_body(group: &[u8], first: u64, count: u32) -> Option<Group<'_>> {
         entries.push(take(&mut rest)?);
     }
     let note = core::str::from_utf8(take(&mut rest)?).ok()?;
-    (rest.is_empty() && !entries.is_empty()).then_some(Group {
-        first,
-        entries,
-        note,
-        length: group.len(),
-    })
+    (rest.is_empty() && !entries.is_empty()).then_some(Group { first, entries, note, length: group.len() })
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -137,10 +127,7 @@ mod tests {
         let Found::Good(group) = read(&bytes) else {
             panic!("not read back");
         };
-        assert_eq!(
-            (group.first, group.note, group.length),
-            (7, "note\n", bytes.len())
-        );
+        assert_eq!((group.first, group.note, group.length), (7, "note\n", bytes.len()));
         assert_eq!(group.entries, [b"one".as_slice(), b"three"]);
         for len in 0..bytes.len() {
             assert!(!matches!(read(&bytes[..len]), Found::Good(_)), "{len}");
@@ -157,9 +144,7 @@ mod tests {
     fn a_group_is_found_behind_rubbish() {
         let good = encode(7, &[b"one"], "note").unwrap();
         assert!(any_good(&[b"CKWG rubbish".as_slice(), &good].concat()));
-        assert!(!any_good(
-            &[b"CKWG rubbish".as_slice(), &good[..good.len() - 1]].concat()
-        ));
+        assert!(!any_good(&[b"CKWG rubbish".as_slice(), &good[..good.len() - 1]].concat()));
         assert!(!any_good(b""));
     }
 }

@@ -13,10 +13,7 @@ impl LogDir {
     /// Publishes everything that is durable. Does nothing if nothing is new.
     pub fn publish(&mut self) -> Result<(), LogError> {
         self.sound()?;
-        let Some(note) = self
-            .last_checkpoint()
-            .filter(|_| self.size() > self.published_size)
-        else {
+        let Some(note) = self.last_checkpoint().filter(|_| self.size() > self.published_size) else {
             return Ok(());
         };
         let written = self.write_tree(&note).and_then(|()| self.drop_superseded());
@@ -30,10 +27,7 @@ impl LogDir {
     }
 
     fn write_tree(&self, note: &str) -> Result<(), LogError> {
-        let mut writer = Writer {
-            root: &self.published,
-            dirs: BTreeSet::new(),
-        };
+        let mut writer = Writer { root: &self.published, dirs: BTreeSet::new() };
         self.write_bundles(&mut writer)?;
         self.write_tiles(&mut writer)?;
         // The names must be there before the checkpoint that promises them.
@@ -122,8 +116,7 @@ fn remove_partial(root: &Path, path: &str) -> Result<(), LogError> {
     let path = root.join(path);
     files::remove(&path)?;
     // Other partial tiles of the same number may still be in there; then this fails, as it should.
-    path.parent()
-        .map_or(Ok(()), |dir| std::fs::remove_dir(dir).or(Ok(())))
+    path.parent().map_or(Ok(()), |dir| std::fs::remove_dir(dir).or(Ok(())))
 }
 
 struct Writer<'a> {

@@ -20,12 +20,7 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Tiles below `root` hold the first `published` leaves, `tail` the ones after.
     pub(crate) fn new(root: &'a Path, published: u64, tail: &'a VecDeque<Hash>) -> Self {
-        Self {
-            root,
-            published,
-            tail,
-            tiles: RefCell::default(),
-        }
+        Self { root, published, tail, tiles: RefCell::default() }
     }
 
     /// Takes a tile from memory instead of its file.
@@ -73,9 +68,7 @@ impl HashReader for Reader<'_> {
             return self.published_subtree(level, index);
         }
         if level == 0 {
-            let leaf = index
-                .checked_sub(self.published)
-                .and_then(|at| usize::try_from(at).ok());
+            let leaf = index.checked_sub(self.published).and_then(|at| usize::try_from(at).ok());
             return match leaf.and_then(|at| self.tail.get(at)) {
                 Some(leaf) => Ok(*leaf),
                 None => damaged(self.root, format!("the log has no leaf {index}")),

@@ -65,11 +65,7 @@ impl Desk {
         let entries: Vec<Vec<u8>> = (start..start + count).map(entry).collect();
         let mut frontier = self.frontier.clone();
         entries.iter().for_each(|entry| frontier.push(leaf_hash(entry)));
-        let head = Checkpoint {
-            origin: ORIGIN.into(),
-            size: frontier.size(),
-            root: frontier.root(),
-        };
+        let head = Checkpoint { origin: ORIGIN.into(), size: frontier.size(), root: frontier.root() };
         (entries, sign_checkpoint(&head, &key()), frontier)
     }
 
@@ -97,10 +93,7 @@ impl Desk {
         for index in (0..size).step_by(37) {
             let proof = log.proof(index, size).unwrap();
             let entry = &entries[usize::try_from(index).unwrap()];
-            let head = TlogProof::parse(&proof.to_text())
-                .unwrap()
-                .verify(&vkey(), entry)
-                .unwrap();
+            let head = TlogProof::parse(&proof.to_text()).unwrap().verify(&vkey(), entry).unwrap();
             assert_eq!((head.size, head.root), (size, root));
         }
         assert!(matches!(log.entries(0..size + 1), Err(LogError::Range { .. })));
@@ -133,20 +126,15 @@ impl Desk {
         assert_eq!(found, expected);
         let mut dirs = vec![self.published()];
         while let Some(dir) = dirs.pop() {
-            let inside: Vec<PathBuf> = fs::read_dir(&dir)
-                .unwrap()
-                .map(|item| item.unwrap().path())
-                .collect();
+            let inside: Vec<PathBuf> = fs::read_dir(&dir).unwrap().map(|item| item.unwrap().path()).collect();
             assert!(!inside.is_empty(), "{dir:?} was left behind empty");
             dirs.extend(inside.into_iter().filter(|path| path.is_dir()));
         }
     }
 
     fn segments(&self) -> Vec<PathBuf> {
-        let mut found: Vec<PathBuf> = fs::read_dir(self.wal())
-            .unwrap()
-            .map(|item| item.unwrap().path())
-            .collect();
+        let mut found: Vec<PathBuf> =
+            fs::read_dir(self.wal()).unwrap().map(|item| item.unwrap().path()).collect();
         found.sort();
         found
     }
@@ -266,15 +254,9 @@ fn damage_before_the_last_group_refuses() {
         assert_eq!(fs::read(&path).unwrap(), bad, "nothing was cut");
     }
     fs::write(&path, &good[first..]).unwrap();
-    assert!(
-        matches!(desk.reopen(), Err(LogError::Damaged { .. })),
-        "the first group is gone"
-    );
+    assert!(matches!(desk.reopen(), Err(LogError::Damaged { .. })), "the first group is gone");
     fs::write(&path, [&good[..first], &good].concat()).unwrap();
-    assert!(
-        matches!(desk.reopen(), Err(LogError::Damaged { .. })),
-        "a group twice"
-    );
+    assert!(matches!(desk.reopen(), Err(LogError::Damaged { .. })), "a group twice");
     fs::write(&path, &good).unwrap();
     desk.reopen().unwrap();
     desk.check();
@@ -292,18 +274,11 @@ fn segments_rotate_and_go_once_published() {
     let kept = desk.segments();
     let bytes = fs::read(&kept[1]).unwrap();
     fs::write(&kept[1], b"").unwrap();
-    assert!(
-        matches!(desk.reopen(), Err(LogError::Damaged { .. })),
-        "a segment in the middle is gone"
-    );
+    assert!(matches!(desk.reopen(), Err(LogError::Damaged { .. })), "a segment in the middle is gone");
     fs::write(&kept[1], bytes).unwrap();
     desk.reopen().unwrap();
     desk.check();
-    assert_eq!(
-        desk.segments().len(),
-        1,
-        "what a crash left unpublished is published when the log opens"
-    );
+    assert_eq!(desk.segments().len(), 1, "what a crash left unpublished is published when the log opens");
 }
 
 #[test]
@@ -363,11 +338,7 @@ fn what_a_crash_in_a_publication_leaves_behind_goes() {
     let mut desk = Desk::new();
     desk.append(7);
     desk.log().publish().unwrap();
-    for (name, bytes) in [
-        (".tmp", 5),
-        ("tile/0/000.p/9", 9 * 32),
-        ("tile/0/000.p/3", 3 * 32),
-    ] {
+    for (name, bytes) in [(".tmp", 5), ("tile/0/000.p/9", 9 * 32), ("tile/0/000.p/3", 3 * 32)] {
         fs::write(desk.published().join(name), vec![0; bytes]).unwrap();
     }
     let bundles = desk.published().join("tile/entries/001.p");
@@ -413,10 +384,7 @@ fn a_failed_write_or_sync_poisons_for_ever() {
     for file in [unsynced, unwritable] {
         desk.log().wal.replace_file(file);
         let (entries, note, _) = desk.next(1);
-        assert!(matches!(
-            desk.log().append(&entries, &note),
-            Err(LogError::Io { .. })
-        ));
+        assert!(matches!(desk.log().append(&entries, &note), Err(LogError::Io { .. })));
         assert_eq!(desk.log().size(), 2, "nothing was acknowledged");
         assert_poisoned(&mut desk);
         desk.reopen().unwrap();
@@ -430,10 +398,7 @@ fn a_failed_write_or_sync_poisons_for_ever() {
 fn a_failed_publication_poisons_for_ever() {
     let mut desk = Desk::new();
     desk.append(2);
-    File::create(desk.published().join("tile"))
-        .unwrap()
-        .write_all(b"in the way")
-        .unwrap();
+    File::create(desk.published().join("tile")).unwrap().write_all(b"in the way").unwrap();
     assert!(matches!(desk.log().publish(), Err(LogError::Io { .. })));
     assert_poisoned(&mut desk);
     fs::remove_file(desk.published().join("tile")).unwrap();
@@ -450,10 +415,7 @@ fn the_verifier_key_is_written_once() {
     let path = desk.published().join("vkey");
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", vkey()));
     let other = VerifierKey::new("log.example/node-2", vkey().key());
-    assert!(matches!(
-        desk.log().write_vkey(&other),
-        Err(LogError::VerifierKey(_))
-    ));
+    assert!(matches!(desk.log().write_vkey(&other), Err(LogError::VerifierKey(_))));
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", vkey()));
     desk.append(1);
 }

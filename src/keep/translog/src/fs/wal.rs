@@ -89,10 +89,7 @@ impl Wal {
             if found.first != expected || (offset == 0 && found.first != segment) {
                 return damaged(
                     &path,
-                    format!(
-                        "entry {expected} should follow, but a group starts at {}",
-                        found.first
-                    ),
+                    format!("entry {expected} should follow, but a group starts at {}", found.first),
                 );
             }
             visit(&path, &found)?;
@@ -120,15 +117,10 @@ impl Wal {
             Found::Good(_) => false,
         };
         if !is_last || !torn {
-            return damaged(
-                &path,
-                format!("a group at byte {offset} is damaged and others follow it"),
-            );
+            return damaged(&path, format!("a group at byte {offset} is damaged and others follow it"));
         }
         let file = OpenOptions::new().write(true).open(&path).map_err(at(&path))?;
-        file.set_len(offset)
-            .and_then(|()| file.sync_all())
-            .map_err(at(&path))?;
+        file.set_len(offset).and_then(|()| file.sync_all()).map_err(at(&path))?;
         self.length = offset;
         Ok(rest.len() as u64)
     }
@@ -144,9 +136,7 @@ impl Wal {
         let segment = self.segment_for(first)?;
         let path = self.path(segment);
         let file = self.file.as_mut().ok_or(LogError::Poisoned)?;
-        file.write_all(&bytes)
-            .and_then(|()| file.sync_data())
-            .map_err(at(&path))?;
+        file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(at(&path))?;
         if self.length == 0 {
             sync_dir(&self.dir)?;
         }
@@ -183,21 +173,14 @@ impl Wal {
 
     /// Entries of the groups that reach into `start..end`, one group at a time.
     pub(super) fn entries(&self, start: u64, end: u64, out: &mut Vec<Vec<u8>>) -> Result<(), LogError> {
-        for place in self
-            .groups
-            .iter()
-            .filter(|place| place.first < end && start < place.end)
-        {
+        for place in self.groups.iter().filter(|place| place.first < end && start < place.end) {
             let path = self.path(place.segment);
             let mut bytes = vec![0; place.length];
             File::open(&path)
                 .and_then(|file| file.read_exact_at(&mut bytes, place.offset))
                 .map_err(at(&path))?;
             let Found::Good(found) = group::read(&bytes) else {
-                return damaged(
-                    &path,
-                    format!("the group at byte {} was good and is not now", place.offset),
-                );
+                return damaged(&path, format!("the group at byte {} was good and is not now", place.offset));
             };
             let wanted = (found.first..).zip(found.entries);
             let wanted = wanted.filter(|(index, _)| (start..end).contains(index));
@@ -272,9 +255,7 @@ fn segments(dir: &Path) -> Result<Vec<u64>, LogError> {
     for item in fs::read_dir(dir).map_err(at(dir))? {
         let name = item.map_err(at(dir))?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_suffix(".wal"));
-        let first = digits
-            .filter(|digits| digits.len() == 20)
-            .and_then(|digits| digits.parse::<u64>().ok());
+        let first = digits.filter(|digits| digits.len() == 20).and_then(|digits| digits.parse::<u64>().ok());
         found.extend(first);
     }
     found.sort_unstable();

@@ -29,10 +29,7 @@ struct Sum {
 impl Batches {
     /// The batches after `event`, if it can come now.
     pub(super) fn with(&self, event: &BatchEvent) -> Result<Self, ReplayError> {
-        let fresh = || Sum {
-            client: event.client.clone(),
-            ..Sum::default()
-        };
+        let fresh = || Sum { client: event.client.clone(), ..Sum::default() };
         let mut sum = self.open.get(&event.batch).cloned().unwrap_or_else(fresh);
         ensure(
             event.part == sum.parts && event.client == sum.client,
@@ -43,10 +40,7 @@ impl Batches {
             "the counts of a part are not those of its records",
         )?;
         let is_last = event.total.is_some() || event.aborted;
-        ensure(
-            is_last || event.records == CHUNK_RECORDS,
-            "a part that is not the last one is not full",
-        )?;
+        ensure(is_last || event.records == CHUNK_RECORDS, "a part that is not the last one is not full")?;
         sum.add(event)?;
         if let Some(total) = &event.total {
             let versions: Vec<VersionCounts> = sum.rows().collect();
@@ -89,21 +83,12 @@ impl Sum {
     }
 
     fn rows(&self) -> impl Iterator<Item = VersionCounts> {
-        self.versions.iter().map(|(version, counts)| VersionCounts {
-            version: *version,
-            counts: *counts,
-        })
+        self.versions.iter().map(|(version, counts)| VersionCounts { version: *version, counts: *counts })
     }
 }
 
 fn fields(counts: &Counts) -> [u64; 5] {
-    let Counts {
-        ok,
-        bad_tac,
-        unknown_key,
-        malformed,
-        withheld,
-    } = *counts;
+    let Counts { ok, bad_tac, unknown_key, malformed, withheld } = *counts;
     [ok, bad_tac, unknown_key, malformed, withheld]
 }
 

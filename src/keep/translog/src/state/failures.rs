@@ -60,12 +60,7 @@ impl Failures {
         }
         if let Some(card) = card {
             self.cards.remove(&card);
-            self.most = self
-                .cards
-                .values()
-                .map(|pairs| pairs.len() as u64)
-                .max()
-                .unwrap_or_default();
+            self.most = self.cards.values().map(|pairs| pairs.len() as u64).max().unwrap_or_default();
         }
         self.chain = digest(&[b"reset", &self.chain, &reset.to_cbor(), &card.unwrap_or_default()]);
     }

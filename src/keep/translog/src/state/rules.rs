@@ -23,10 +23,7 @@ impl LogState {
     pub fn check_command(&self, command: &Command) -> Result<(), Refused> {
         let refuse = |code, why: &str| Err(Refused::new(code, why));
         let Some(instance) = &self.instance else {
-            return refuse(
-                Refusal::WrongState,
-                "there is no instance yet; run a genesis ceremony first",
-            );
+            return refuse(Refusal::WrongState, "there is no instance yet; run a genesis ceremony first");
         };
         if command.instance != instance.instance {
             return refuse(Refusal::WrongInstance, "the command is for another instance");
@@ -38,10 +35,7 @@ impl LogState {
             );
         }
         if self.used.contains(&command.id) {
-            return refuse(
-                Refusal::CommandUsed,
-                "this command was carried out before; propose a new one",
-            );
+            return refuse(Refusal::CommandUsed, "this command was carried out before; propose a new one");
         }
         if !(command.not_before..=command.not_after).contains(&self.size) {
             return refuse(
@@ -58,11 +52,8 @@ impl LogState {
             Action::Genesis(_) => refuse(Refusal::WrongState, "the instance exists; genesis comes once"),
             Action::GenerateKey(key) => self.check_new_key(key),
             Action::ImportKey(import) => {
-                let mut names: Vec<&str> = import
-                    .components
-                    .iter()
-                    .map(|part| part.custodian.as_str())
-                    .collect();
+                let mut names: Vec<&str> =
+                    import.components.iter().map(|part| part.custodian.as_str()).collect();
                 names.sort_unstable();
                 names.dedup();
                 if names.len() != import.components.len() || !(2..=32).contains(&names.len()) {
@@ -81,10 +72,9 @@ impl LogState {
                 }
                 Some(_) => Ok(()),
             },
-            Action::SetOfficers(set) if !set.is_sound() => refuse(
-                Refusal::BadSet,
-                "an officer set needs 2 ≤ m ≤ n ≤ 32 and no name or key twice",
-            ),
+            Action::SetOfficers(set) if !set.is_sound() => {
+                refuse(Refusal::BadSet, "an officer set needs 2 ≤ m ≤ n ≤ 32 and no name or key twice")
+            }
             Action::SetLimits(limits) => {
                 let within = limits.card <= LIMITS_MAX.card && limits.version <= LIMITS_MAX.version;
                 if instance.rehearsal && within {
@@ -96,10 +86,9 @@ impl LogState {
                     )
                 }
             }
-            Action::ResetBudget(reset) if reset.key.is_none() && reset.card.is_none() => refuse(
-                Refusal::BadCommand,
-                "the reset names neither a key version nor a card",
-            ),
+            Action::ResetBudget(reset) if reset.key.is_none() && reset.card.is_none() => {
+                refuse(Refusal::BadCommand, "the reset names neither a key version nor a card")
+            }
             Action::SetOfficers(_)
             | Action::ResetBudget(_)
             | Action::SetPolicy(_)
@@ -117,10 +106,7 @@ impl LogState {
             ));
         }
         if self.keys.contains_key(&key.id()) {
-            let why = format!(
-                "{} exists already; a version number is never used again",
-                key.id()
-            );
+            let why = format!("{} exists already; a version number is never used again", key.id());
             return Err(Refused::new(Refusal::KeyExists, why));
         }
         Ok(())

@@ -21,14 +21,8 @@ impl LogState {
                 "a boot id comes twice: the module was cloned or the log spliced",
             )?;
         } else {
-            ensure(
-                entry.boot == self.boot,
-                "the entry is of another boot than the entries before it",
-            )?;
-            ensure(
-                entry.mono_ns >= self.mono_ns,
-                "the module's own clock went back within a boot",
-            )?;
+            ensure(entry.boot == self.boot, "the entry is of another boot than the entries before it")?;
+            ensure(entry.mono_ns >= self.mono_ns, "the module's own clock went back within a boot")?;
         }
         self.event(entry)?;
         self.boots.insert(entry.boot);
@@ -48,10 +42,7 @@ impl LogState {
             return bad("there is no instance yet");
         };
         ensure(instance.node == entry.node, "the entry is of another module")?;
-        ensure(
-            !instance.zeroised,
-            "nothing but a boot follows the wiping of the module",
-        )?;
+        ensure(!instance.zeroised, "nothing but a boot follows the wiping of the module")?;
         match &entry.event {
             Event::Command(event) => self.command(event),
             Event::Batch(event) => {
@@ -114,15 +105,12 @@ impl LogState {
         let Action::Floor(floor) = &command.action else {
             return bad("a boot stands on a command that is no floor");
         };
-        self.check_command(&command)
-            .map_err(|refused| ReplayError(refused.message))?;
+        self.check_command(&command).map_err(|refused| ReplayError(refused.message))?;
         ensure(floor.boot == entry.boot, "the floor is for another boot")?;
         ensure(floor.size > 0, "a floor names at least the genesis entry")?;
         ensure(floor.size <= entry.seq, "the log is shorter than its floor")?;
         ensure(
-            self.instance
-                .as_ref()
-                .is_some_and(|known| known.node == entry.node),
+            self.instance.as_ref().is_some_and(|known| known.node == entry.node),
             "a boot of another module",
         )?;
         // What was open when the module stopped stays without a last part.
@@ -140,17 +128,13 @@ impl LogState {
             !matches!(command.action, Action::Floor(_)),
             "a floor stands in a boot entry and nowhere else",
         )?;
-        self.check_command(&command)
-            .map_err(|refused| ReplayError(refused.message))?;
+        self.check_command(&command).map_err(|refused| ReplayError(refused.message))?;
         check_made(self, &command.action, event)?;
         self.use_command(command.id);
         if let Some(made) = &event.made {
             self.sequence += 1;
             self.fingerprints.insert(made.fingerprint);
-            let key = KeyEntry {
-                made: made.clone(),
-                state: KeyState::PreActive,
-            };
+            let key = KeyEntry { made: made.clone(), state: KeyState::PreActive };
             self.keys.insert(made.attributes.id(), key);
             self.keys_root = self.fresh_keys_root();
         }
@@ -160,14 +144,8 @@ impl LogState {
 
     fn wrong(&mut self, wrong: &[WrongPairs]) -> Result<(), ReplayError> {
         for pairs in wrong {
-            ensure(
-                pairs.pairs.len() % PAIR_LEN == 0,
-                "a list of wrong pairs is cut short",
-            )?;
-            ensure(
-                self.keys.contains_key(&pairs.key),
-                "wrong pairs of a key that does not exist",
-            )?;
+            ensure(pairs.pairs.len() % PAIR_LEN == 0, "a list of wrong pairs is cut short")?;
+            ensure(self.keys.contains_key(&pairs.key), "wrong pairs of a key that does not exist")?;
         }
         for pairs in wrong {
             self.failures.add(pairs);
@@ -179,13 +157,8 @@ impl LogState {
 fn open(bytes: &[u8]) -> Result<Command, ReplayError> {
     let signed =
         SignedCommand::from_cbor(bytes).map_err(|error| ReplayError(format!("signed command: {error}")))?;
-    let command = signed
-        .open()
-        .map_err(|error| ReplayError(format!("command: {error}")))?;
-    ensure(
-        (command.version, command.suite) == (1, 1),
-        "the command's format or suite is not 1",
-    )?;
+    let command = signed.open().map_err(|error| ReplayError(format!("command: {error}")))?;
+    ensure((command.version, command.suite) == (1, 1), "the command's format or suite is not 1")?;
     Ok(command)
 }
 
@@ -203,18 +176,9 @@ fn check_made(state: &LogState, action: &Action, event: &CommandEvent) -> Result
             if !with_kcv {
                 named.kcv = made.attributes.kcv;
             }
-            ensure(
-                named == made.attributes,
-                "the key is not the one that the command names",
-            )?;
-            ensure(
-                made.sequence == state.sequence,
-                "a record's sequence number is not the next one",
-            )?;
-            ensure(
-                !state.fingerprints.contains(&made.fingerprint),
-                "the same key bytes under another name",
-            )?;
+            ensure(named == made.attributes, "the key is not the one that the command names")?;
+            ensure(made.sequence == state.sequence, "a record's sequence number is not the next one")?;
+            ensure(!state.fingerprints.contains(&made.fingerprint), "the same key bytes under another name")?;
         }
         _ => return bad("a command made a key that it does not name, or did not make the one it names"),
     }

@@ -20,14 +20,8 @@ const NODE: Id = [2; 16];
 const BOOT: Id = [3; 16];
 
 fn quorum(key: u8) -> Quorum {
-    let member = |at: u8| Member {
-        name: format!("o{at}"),
-        key: [key + at; 33],
-    };
-    Quorum {
-        threshold: 2,
-        members: (0..3).map(member).collect(),
-    }
+    let member = |at: u8| Member { name: format!("o{at}"), key: [key + at; 33] };
+    Quorum { threshold: 2, members: (0..3).map(member).collect() }
 }
 
 fn genesis() -> Genesis {
@@ -60,17 +54,8 @@ fn attributes(version: u8) -> KeyAttributes {
 }
 
 fn signed(command: &Command) -> Bytes {
-    let approvals = vec![Approval {
-        officer: "o0".into(),
-        signature: [0; 64],
-    }];
-    Bytes(
-        SignedCommand {
-            command: Bytes(command.to_cbor()),
-            approvals,
-        }
-        .to_cbor(),
-    )
+    let approvals = vec![Approval { officer: "o0".into(), signature: [0; 64] }];
+    Bytes(SignedCommand { command: Bytes(command.to_cbor()), approvals }.to_cbor())
 }
 
 /// A state, and commands for it.
@@ -83,11 +68,7 @@ struct Room {
 
 impl Room {
     fn empty() -> Self {
-        Self {
-            state: LogState::new(),
-            next: 1,
-            boot: BOOT,
-        }
+        Self { state: LogState::new(), next: 1, boot: BOOT }
     }
 
     fn new() -> Self {
@@ -127,16 +108,8 @@ impl Room {
     }
 
     fn boot(&mut self, boot: Id, size: u64) -> Event {
-        let floor = self.command(Action::Floor(Floor {
-            boot,
-            size,
-            root: [0; 32],
-        }));
-        Event::Boot(BootEvent {
-            floor: signed(&floor),
-            module: [9; 32],
-            memory: "mlock".into(),
-        })
+        let floor = self.command(Action::Floor(Floor { boot, size, root: [0; 32] }));
+        Event::Boot(BootEvent { floor: signed(&floor), module: [9; 32], memory: "mlock".into() })
     }
 
     fn take(&mut self, event: &Event) -> Result<Digest, ReplayError> {
@@ -174,29 +147,19 @@ impl Room {
 
     fn refusal(&mut self, action: Action) -> Option<Refusal> {
         let command = self.command(action);
-        self.state
-            .check_command(&command)
-            .err()
-            .map(|refused| refused.code)
+        self.state.check_command(&command).err().map(|refused| refused.code)
     }
 
     fn fails(&mut self, event: &Event, why: &str) {
         let before = (self.state.root(), self.state.size());
         let error = self.take(event).unwrap_err();
         assert!(error.0.contains(why), "'{why}' is not in '{error}'");
-        assert_eq!(
-            (self.state.root(), self.state.size()),
-            before,
-            "an error changes nothing"
-        );
+        assert_eq!((self.state.root(), self.state.size()), before, "an error changes nothing");
     }
 }
 
 fn set_state(version: u8, state: KeyState) -> Action {
-    Action::SetKeyState(SetKeyState {
-        key: key_id(version),
-        state,
-    })
+    Action::SetKeyState(SetKeyState { key: key_id(version), state })
 }
 
 fn asserted() -> Event {
@@ -210,10 +173,7 @@ fn asserted() -> Event {
 }
 
 fn pairs(version: u8, pairs: &[[u8; 16]]) -> Vec<WrongPairs> {
-    vec![WrongPairs {
-        key: key_id(version),
-        pairs: Bytes(pairs.concat()),
-    }]
+    vec![WrongPairs { key: key_id(version), pairs: Bytes(pairs.concat()) }]
 }
 
 fn pair(card: u8, pair: u8) -> [u8; 16] {

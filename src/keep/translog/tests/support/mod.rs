@@ -42,10 +42,7 @@ pub(crate) fn members(name: &str, first: u8, count: u8) -> Vec<Member> {
 
 /// Officers 1 to 3; two of them decide.
 pub(crate) fn officers() -> Quorum {
-    Quorum {
-        threshold: 2,
-        members: members("officer", 1, 3),
-    }
+    Quorum { threshold: 2, members: members("officer", 1, 3) }
 }
 
 pub(crate) fn lineage() -> Lineage {
@@ -53,10 +50,7 @@ pub(crate) fn lineage() -> Lineage {
 }
 
 pub(crate) fn key_id(version: u8) -> KeyId {
-    KeyId {
-        lineage: lineage(),
-        version: KeyVersion(version),
-    }
+    KeyId { lineage: lineage(), version: KeyVersion(version) }
 }
 
 pub(crate) fn attributes(version: u8) -> KeyAttributes {
@@ -72,12 +66,7 @@ pub(crate) fn attributes(version: u8) -> KeyAttributes {
 }
 
 pub(crate) fn made(version: u8, sequence: u64) -> KeyMade {
-    KeyMade {
-        attributes: attributes(version),
-        sequence,
-        digest: [version; 32],
-        fingerprint: [version; 16],
-    }
+    KeyMade { attributes: attributes(version), sequence, digest: [version; 32], fingerprint: [version; 16] }
 }
 
 pub(crate) fn assertion(count: u64) -> Event {
@@ -96,10 +85,7 @@ pub(crate) fn genesis() -> Genesis {
         node: NODE,
         rehearsal: true,
         officers: officers(),
-        custodians: Quorum {
-            threshold: 3,
-            members: members("custodian", 11, 5),
-        },
+        custodians: Quorum { threshold: 3, members: members("custodian", 11, 5) },
         policy: [0x51; 32],
         ca: [0x52; 32],
         identity: seal::public_key(&officer(99)),
@@ -213,11 +199,7 @@ impl Maker {
 
     pub(crate) fn restart(&mut self, boot: Id) {
         self.boot = boot;
-        let floor = Floor {
-            boot,
-            size: self.frontier.size(),
-            root: self.frontier.root(),
-        };
+        let floor = Floor { boot, size: self.frontier.size(), root: self.frontier.root() };
         let floor = self.command(Action::Floor(floor));
         self.push(boot_event(&floor));
     }
@@ -228,10 +210,8 @@ impl Maker {
             kcv: [number; 3],
             commitment: [number; 32],
         };
-        let import = ImportKey {
-            attributes: attributes(version),
-            components: vec![component(1), component(2)],
-        };
+        let import =
+            ImportKey { attributes: attributes(version), components: vec![component(1), component(2)] };
         let sequence = self.state.next_sequence();
         let event = self.command_event(Action::ImportKey(import), Some(made(version, sequence)));
         self.push(event);
@@ -244,11 +224,8 @@ impl Maker {
     }
 
     pub(crate) fn note(&self) -> String {
-        let head = Checkpoint {
-            origin: ORIGIN.into(),
-            size: self.frontier.size(),
-            root: self.frontier.root(),
-        };
+        let head =
+            Checkpoint { origin: ORIGIN.into(), size: self.frontier.size(), root: self.frontier.root() };
         sign_checkpoint(&head, &self.key)
     }
 
@@ -268,18 +245,11 @@ pub(crate) fn sign(command: &Command, signers: &[u8]) -> SignedCommand {
         officer: format!("officer-{number}"),
         signature: seal::sign(&officer(*number), &signed_bytes(&bytes)),
     });
-    SignedCommand {
-        approvals: approvals.collect(),
-        command: Bytes(bytes),
-    }
+    SignedCommand { approvals: approvals.collect(), command: Bytes(bytes) }
 }
 
 pub(crate) fn command_event(command: &Command, signers: &[u8], made: Option<KeyMade>) -> Event {
-    Event::Command(CommandEvent {
-        command: Bytes(sign(command, signers).to_cbor()),
-        made,
-        card: None,
-    })
+    Event::Command(CommandEvent { command: Bytes(sign(command, signers).to_cbor()), made, card: None })
 }
 
 pub(crate) fn boot_event(floor: &Command) -> Event {

@@ -14,12 +14,9 @@ fn a_log_begins_with_one_genesis() {
     other_node.node = [0; 16];
     let mut origin = genesis();
     origin.origin = "log example".into();
-    for (genesis, why) in [
-        (no_set, "unsound"),
-        (no_custodians, "unsound"),
-        (other_node, "another module"),
-        (origin, "origin"),
-    ] {
+    for (genesis, why) in
+        [(no_set, "unsound"), (no_custodians, "unsound"), (other_node, "another module"), (origin, "origin")]
+    {
         let event = room.genesis(genesis, |_| {});
         room.fails(&event, why);
     }
@@ -28,10 +25,7 @@ fn a_log_begins_with_one_genesis() {
         (|command| command.suite = 2, "format"),
         (|command| command.officer_epoch = 1, "officer epoch 0"),
         (|command| command.not_before = 1, "index 0"),
-        (
-            |command| command.action = Action::Zeroise(Empty {}),
-            "another kind",
-        ),
+        (|command| command.action = Action::Zeroise(Empty {}), "another kind"),
     ] {
         let event = room.genesis(genesis(), edit);
         room.fails(&event, why);
@@ -40,21 +34,12 @@ fn a_log_begins_with_one_genesis() {
     let root = room.take(&good).unwrap();
     assert_eq!(root, room.state.root());
     let instance = room.state.instance().unwrap();
-    assert_eq!(
-        (instance.instance, instance.node, instance.officer_epoch),
-        (INSTANCE, NODE, 1)
-    );
-    assert_eq!(
-        (instance.limits, instance.log_key, instance.zeroised),
-        (DEFAULT_LIMITS, [8; 32], false)
-    );
+    assert_eq!((instance.instance, instance.node, instance.officer_epoch), (INSTANCE, NODE, 1));
+    assert_eq!((instance.limits, instance.log_key, instance.zeroised), (DEFAULT_LIMITS, [8; 32], false));
     let event = room.genesis(genesis(), |_| {});
     room.boot = [4; 16];
     room.fails(&event, "second genesis");
-    assert_eq!(
-        room.refusal(Action::Genesis(genesis())),
-        Some(Refusal::WrongState)
-    );
+    assert_eq!(room.refusal(Action::Genesis(genesis())), Some(Refusal::WrongState));
 }
 
 #[test]
@@ -67,16 +52,8 @@ fn commands_fit_instance_officers_window_and_come_once() {
             Refusal::WrongInstance,
             "another instance",
         ),
-        (
-            |command| command.officer_epoch = 0,
-            Refusal::OfficerEpoch,
-            "officer set has changed",
-        ),
-        (
-            |command| command.officer_epoch = 2,
-            Refusal::OfficerEpoch,
-            "officer set has changed",
-        ),
+        (|command| command.officer_epoch = 0, Refusal::OfficerEpoch, "officer set has changed"),
+        (|command| command.officer_epoch = 2, Refusal::OfficerEpoch, "officer set has changed"),
         (|command| command.id = [1; 16], Refusal::CommandUsed, "before"),
         (|command| command.not_before = 2, Refusal::CommandWindow, "window"),
         (|command| command.not_after = 0, Refusal::CommandWindow, "window"),
@@ -127,11 +104,7 @@ fn boots() {
     room.take(&asserted()).unwrap();
     let state = room.state.clone();
     let refuse = |boot: Id, event: &Event, why: &str| {
-        let mut room = Room {
-            state: state.clone(),
-            next: 50,
-            boot,
-        };
+        let mut room = Room { state: state.clone(), next: 50, boot };
         room.fails(event, why);
     };
     refuse([4; 16], &asserted(), "another boot");
@@ -146,16 +119,9 @@ fn boots() {
         memory: String::new(),
     });
     refuse([4; 16], &no_floor, "no floor");
-    let other_node = room
-        .state
-        .clone()
-        .advance(&room.boot([4; 16], 2), [4; 16], [0; 16], 0);
+    let other_node = room.state.clone().advance(&room.boot([4; 16], 2), [4; 16], [0; 16], 0);
     assert!(other_node.unwrap_err().0.contains("another module"));
-    let floor = Floor {
-        boot: BOOT,
-        size: 1,
-        root: [0; 32],
-    };
+    let floor = Floor { boot: BOOT, size: 1, root: [0; 32] };
     let event = room.does(Action::Floor(floor));
     room.fails(&event, "boot entry and nowhere else");
 
@@ -192,10 +158,7 @@ fn every_kind_of_change_changes_the_root() {
         Action::SetPolicy(SetDigest { digest: [1; 32] }),
         Action::SetCa(SetDigest { digest: [1; 32] }),
         Action::SetLimits(Limits { card: 1, version: 1 }),
-        Action::ResetBudget(ResetBudget {
-            key: Some(key_id(1)),
-            card: None,
-        }),
+        Action::ResetBudget(ResetBudget { key: Some(key_id(1)), card: None }),
         Action::Zeroise(Empty {}),
     ];
     for action in actions.drain(..) {
@@ -206,25 +169,13 @@ fn every_kind_of_change_changes_the_root() {
     room.boot = [4; 16];
     room.take(&event).unwrap();
     roots.push(room.state.root());
-    room.take(&Event::Failures(FailuresEvent {
-        wrong: pairs(1, &[pair(1, 1)]),
-    }))
-    .unwrap();
+    room.take(&Event::Failures(FailuresEvent { wrong: pairs(1, &[pair(1, 1)]) })).unwrap();
     roots.push(room.state.root());
     // What only happened changes nothing that it has to stand on.
     for event in [
         asserted(),
-        Event::Denied(DeniedEvent {
-            code: Refusal::Busy,
-            socket: "keyd".into(),
-            request: 1,
-            count: 1,
-        }),
-        Event::Component(ComponentEvent {
-            command: [0; 16],
-            custodian: "a".into(),
-            refused: None,
-        }),
+        Event::Denied(DeniedEvent { code: Refusal::Busy, socket: "keyd".into(), request: 1, count: 1 }),
+        Event::Component(ComponentEvent { command: [0; 16], custodian: "a".into(), refused: None }),
     ] {
         room.take(&event).unwrap();
         assert_eq!(Some(&room.state.root()), roots.last());

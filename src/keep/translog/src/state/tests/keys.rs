@@ -25,10 +25,7 @@ fn every_cell_of_the_key_states() {
             let refusal = (!allowed).then_some(Refusal::KeyState);
             assert_eq!(room.refusal(set_state(1, to)), refusal);
             assert_eq!(room.run(set_state(1, to)).is_ok(), allowed);
-            assert_eq!(
-                room.state.key(&key_id(1)).unwrap().state,
-                if allowed { to } else { from }
-            );
+            assert_eq!(room.state.key(&key_id(1)).unwrap().state, if allowed { to } else { from });
         }
     }
 }
@@ -51,40 +48,25 @@ fn which_keys_can_be_made() {
     room.run(Action::GenerateKey(attributes(1))).unwrap();
     assert_eq!(room.state.next_sequence(), 1);
     assert!(room.state.has_fingerprint(&[1; 16]) && !room.state.has_fingerprint(&[2; 16]));
-    assert_eq!(
-        room.refusal(Action::GenerateKey(attributes(1))),
-        Some(Refusal::KeyExists)
-    );
+    assert_eq!(room.refusal(Action::GenerateKey(attributes(1))), Some(Refusal::KeyExists));
     assert_eq!(room.refusal(import(1, &["a", "b"])), Some(Refusal::KeyExists));
     let with = |edit: fn(&mut KeyAttributes)| {
         let mut key = attributes(2);
         edit(&mut key);
         Action::GenerateKey(key)
     };
-    assert_eq!(
-        room.refusal(with(|key| key.levels.clear())),
-        Some(Refusal::KeyAttributes)
-    );
+    assert_eq!(room.refusal(with(|key| key.levels.clear())), Some(Refusal::KeyAttributes));
     assert_eq!(
         room.refusal(with(|key| key.levels = vec![FactorSource::ISSUER_ID; 4])),
         Some(Refusal::KeyAttributes)
     );
-    assert_eq!(
-        room.refusal(with(|key| key.usage.clear())),
-        Some(Refusal::KeyAttributes)
-    );
-    assert_eq!(
-        room.refusal(with(|key| key.levels = vec![FactorSource::ISSUER_ID; 3])),
-        None
-    );
+    assert_eq!(room.refusal(with(|key| key.usage.clear())), Some(Refusal::KeyAttributes));
+    assert_eq!(room.refusal(with(|key| key.levels = vec![FactorSource::ISSUER_ID; 3])), None);
     for custodians in [&[][..], &["a"], &["a", "a"], &["a", "b", "a"]] {
         assert_eq!(room.refusal(import(2, custodians)), Some(Refusal::BadSet));
     }
     assert_eq!(room.refusal(import(2, &["a", "b"])), None);
-    assert_eq!(
-        room.refusal(set_state(2, KeyState::Active)),
-        Some(Refusal::NoSuchKey)
-    );
+    assert_eq!(room.refusal(set_state(2, KeyState::Active)), Some(Refusal::NoSuchKey));
 }
 
 #[test]
@@ -93,15 +75,9 @@ fn the_key_made_is_the_key_named() {
     room.run(Action::GenerateKey(attributes(1))).unwrap();
     let edits = [
         ((|event| event.made = None) as fn(&mut CommandEvent), "made a key"),
-        (
-            |event| event.made.as_mut().unwrap().attributes.version = KeyVersion(9),
-            "not the one",
-        ),
+        (|event| event.made.as_mut().unwrap().attributes.version = KeyVersion(9), "not the one"),
         (|event| event.made.as_mut().unwrap().sequence = 0, "sequence"),
-        (
-            |event| event.made.as_mut().unwrap().fingerprint = [1; 16],
-            "same key bytes",
-        ),
+        (|event| event.made.as_mut().unwrap().fingerprint = [1; 16], "same key bytes"),
         (|event| event.card = Some([0; 8]), "card tag"),
     ];
     for action in [Action::GenerateKey(attributes(2)), import(2, &["a", "b"])] {
@@ -154,25 +130,13 @@ fn limits_change_in_a_rehearsal_only_and_within_the_caps() {
 fn wrong_pairs_add_up_and_budgets_come_back() {
     let mut room = Room::new();
     room.run(Action::GenerateKey(attributes(1))).unwrap();
-    room.fails(
-        &Event::Failures(FailuresEvent {
-            wrong: pairs(2, &[pair(1, 1)]),
-        }),
-        "does not exist",
-    );
+    room.fails(&Event::Failures(FailuresEvent { wrong: pairs(2, &[pair(1, 1)]) }), "does not exist");
     let mut short = pairs(1, &[pair(1, 1)]);
     short[0].pairs.0.pop();
     room.fails(&Event::Failures(FailuresEvent { wrong: short }), "cut short");
-    room.take(&Event::Failures(FailuresEvent {
-        wrong: pairs(1, &[pair(1, 1), pair(1, 2)]),
-    }))
-    .unwrap();
-    room.take(&Event::Single(SingleEvent {
-        top: [0; 32],
-        rows: vec![],
-        wrong: pairs(1, &[pair(2, 1)]),
-    }))
-    .unwrap();
+    room.take(&Event::Failures(FailuresEvent { wrong: pairs(1, &[pair(1, 1), pair(1, 2)]) })).unwrap();
+    room.take(&Event::Single(SingleEvent { top: [0; 32], rows: vec![], wrong: pairs(1, &[pair(2, 1)]) }))
+        .unwrap();
     let batch = BatchEvent {
         batch: [0; 16],
         client: String::new(),
@@ -189,37 +153,17 @@ fn wrong_pairs_add_up_and_budgets_come_back() {
     };
     room.take(&Event::Batch(batch)).unwrap();
     let failures = room.state.failures();
-    assert_eq!(
-        (failures.of_version(&key_id(1)), failures.of_version(&key_id(2))),
-        (4, 0)
-    );
-    assert_eq!(
-        (
-            failures.of_card(&[1; 8]),
-            failures.of_card(&[2; 8]),
-            failures.of_card(&[3; 8])
-        ),
-        (3, 1, 0)
-    );
+    assert_eq!((failures.of_version(&key_id(1)), failures.of_version(&key_id(2))), (4, 0));
+    assert_eq!((failures.of_card(&[1; 8]), failures.of_card(&[2; 8]), failures.of_card(&[3; 8])), (3, 1, 0));
     assert_eq!(failures.most(), 3);
     assert!(failures.knows(&[1; 8], &[3; 8]) && !failures.knows(&[2; 8], &[3; 8]));
 
     assert_eq!(
-        room.refusal(Action::ResetBudget(ResetBudget {
-            key: None,
-            card: None
-        })),
+        room.refusal(Action::ResetBudget(ResetBudget { key: None, card: None })),
         Some(Refusal::BadCommand)
     );
-    let card = CardRef {
-        wall: "transit".into(),
-        issuer: [0; 8],
-        card: [0; 8],
-    };
-    let reset = Action::ResetBudget(ResetBudget {
-        key: Some(key_id(1)),
-        card: Some(card),
-    });
+    let card = CardRef { wall: "transit".into(), issuer: [0; 8], card: [0; 8] };
+    let reset = Action::ResetBudget(ResetBudget { key: Some(key_id(1)), card: Some(card) });
     let event = room.does(reset);
     room.fails(&event, "card tag");
     let Event::Command(mut event) = event else {
@@ -228,13 +172,6 @@ fn wrong_pairs_add_up_and_budgets_come_back() {
     event.card = Some([1; 8]);
     room.take(&Event::Command(event)).unwrap();
     let failures = room.state.failures();
-    assert_eq!(
-        (
-            failures.of_version(&key_id(1)),
-            failures.of_card(&[1; 8]),
-            failures.most()
-        ),
-        (0, 0, 1)
-    );
+    assert_eq!((failures.of_version(&key_id(1)), failures.of_card(&[1; 8]), failures.most()), (0, 0, 1));
     assert!(!failures.knows(&[1; 8], &[3; 8]));
 }

@@ -37,11 +37,11 @@ fn locals_lie_in_secret_memory() {
         assert_eq!(name, "stack-test");
         match mode {
             MemoryMode::MemfdSecret => {
-                assert!(mapping.contains("secretmem") && seen.is_none(), "{mapping} {seen:?}")
+                assert!(mapping.contains("secretmem") && seen.is_none(), "{mapping} {seen:?}");
             }
             // The red control: the same local is found when the stack is only locked.
             MemoryMode::Mlock => {
-                assert!(!mapping.contains("secretmem") && seen == Some(PATTERN.to_vec()), "{mapping}")
+                assert!(!mapping.contains("secretmem") && seen == Some(PATTERN.to_vec()), "{mapping}");
             }
         }
     }

@@ -3,6 +3,7 @@
 //! A file changes only together with its format's version. `CITYKEEP_BLESS=1 cargo test -p wire --all-features --test
 //! golden` writes files that are not there yet; it never overwrites one.
 #![cfg(all(feature = "officers", feature = "json"))]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
 

@@ -133,7 +133,7 @@ crate::cbor_struct! {
 }
 
 crate::cbor_struct! {
-    /// Single checks of one commit window, at most [`MAC_ITEMS_MAX`].
+    /// Single checks of one commit window, at most [`super::MAC_ITEMS_MAX`].
     #[derive(Clone, Debug, Eq, PartialEq)]
     pub struct MacItems {
         /// The checks.

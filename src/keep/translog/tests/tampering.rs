@@ -105,6 +105,25 @@ mod tests {
         flips
     }
 
+    /// Python takes its time over each, so the log is a small one.
+    #[test]
+    fn every_byte_of_a_small_log_counts_for_the_script_too() {
+        let log = Log::of(&ordinary(5));
+        log.verify().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/verify.py");
+        let mut command = std::process::Command::new("python3");
+        command.arg("-I").arg(script).arg("tamper").arg(log.dir.path()).arg("--vkey").arg(log.path("vkey"));
+        let output = command.args(["--every", "1"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let bytes: u64 = ["checkpoint", "vkey", "tile/0/000.p/5", "tile/entries/000.p/5"]
+            .iter()
+            .map(|file| fs::metadata(log.path(file)).unwrap().len())
+            .sum();
+        assert!(output.status.success() && bytes > 1000, "{said}");
+        assert!(numbers.len() == 2 && numbers[0] == numbers[1] && numbers[0] >= bytes, "{said} of {bytes}");
+    }
+
     #[test]
     fn every_byte_of_every_file_counts() {
         let maker = ordinary(SIZE);

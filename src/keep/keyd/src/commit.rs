@@ -217,7 +217,12 @@ fn publish(log: &SharedLog, durable: &watch::Receiver<u64>, stop: &AtomicBool) -
         let stopping = stop.load(Ordering::Acquire) && durable.has_changed().is_err();
         let size = *durable.borrow();
         if published != Some(size) && size > 0 {
-            lock(log).publish()?;
+            // Appending and proofs wait for the two short steps, not for the files between them.
+            let prepared = lock(log).prepare()?;
+            if let Some(publication) = prepared {
+                let written = publication.write();
+                lock(log).published(publication, written)?;
+            }
             published = Some(size);
         }
         // The commit thread has ended: it will not append any more, whether it was told to stop or failed.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use translog::fs::LogDir;
+use translog::fs::{LogDir, LogError, Publication};
 use translog::note::VerifierKey;
 
 /// Why the log failed. Any failure to write is final.
@@ -25,8 +25,10 @@ pub trait DurableLog: Send + 'static {
     fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, LogFailure>;
     /// The tlog-proof of an entry under the newest signed head.
     fn proof(&self, index: u64) -> Result<String, LogFailure>;
-    /// Publishes what is durable.
-    fn publish(&mut self) -> Result<(), LogFailure>;
+    /// What the published log needs to follow the durable one; nothing if it does.
+    fn prepare(&self) -> Result<Option<Publication>, LogFailure>;
+    /// Takes note of a publication that was written.
+    fn published(&mut self, done: Publication, written: Result<(), LogError>) -> Result<(), LogFailure>;
     /// Publishes the log's verifier key.
     fn write_vkey(&mut self, vkey: &str) -> Result<(), LogFailure>;
 }
@@ -61,8 +63,12 @@ impl DurableLog for LogDir {
         Self::proof(self, index, Self::size(self)).map(|proof| proof.to_text()).map_err(failure)
     }
 
-    fn publish(&mut self) -> Result<(), LogFailure> {
-        Self::publish(self).map_err(failure)
+    fn prepare(&self) -> Result<Option<Publication>, LogFailure> {
+        Self::prepare(self).map_err(failure)
+    }
+
+    fn published(&mut self, done: Publication, written: Result<(), LogError>) -> Result<(), LogFailure> {
+        Self::published(self, done, written).map_err(failure)
     }
 
     fn write_vkey(&mut self, vkey: &str) -> Result<(), LogFailure> {

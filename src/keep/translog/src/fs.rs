@@ -23,6 +23,7 @@ use crate::tree::{Frontier, Hash, inclusion_path, leaf_hash};
 pub use error::LogError;
 use error::{at, damaged};
 use files::{make_dir, replace, sync_dir};
+pub use publish::Publication;
 use reader::Reader;
 use wal::Wal;
 

@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::AtomicU64;
 
+use translog::fs::{LogError, Publication};
 use wire::cbor::Bytes;
 use wire::frame::{StoredRecord, read, write};
 
@@ -47,7 +48,11 @@ impl DurableLog for TestLog {
         Ok(String::new())
     }
 
-    fn publish(&mut self) -> Result<(), LogFailure> {
+    fn prepare(&self) -> Result<Option<Publication>, LogFailure> {
+        Ok(None)
+    }
+
+    fn published(&mut self, _: Publication, _: Result<(), LogError>) -> Result<(), LogFailure> {
         Ok(())
     }
 

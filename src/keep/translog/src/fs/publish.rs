@@ -9,36 +9,78 @@ use super::{CHECKPOINT, LogDir};
 use crate::tile::{LEVELS_MAX, TILE_WIDTH, Tile, encode_bundle, encode_hashes, hashes_at, subtree_root};
 use crate::tree::Hash;
 
+/// What the published tree needs to follow the log, worked out in memory: writing it takes no part of the log, so that
+/// nobody who appends waits for it.
+#[derive(Debug)]
+pub struct Publication {
+    root: PathBuf,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    note: String,
+    size: u64,
+}
+
+impl Publication {
+    /// Writes bundles and tiles, then the checkpoint over them.
+    pub fn write(&self) -> Result<(), LogError> {
+        let mut dirs = BTreeSet::new();
+        for (name, bytes) in &self.files {
+            if let Some(dir) = self.root.join(name).parent()
+                && dirs.insert(dir.to_owned())
+            {
+                make_dir(dir)?;
+            }
+            replace(&self.root, name, bytes)?;
+        }
+        // The names must be there before the checkpoint that promises them.
+        for dir in &dirs {
+            sync_dir(dir)?;
+        }
+        replace(&self.root, Path::new(CHECKPOINT), self.note.as_bytes())?;
+        sync_dir(&self.root)
+    }
+}
+
 impl LogDir {
     /// Publishes everything that is durable. Does nothing if nothing is new.
     pub fn publish(&mut self) -> Result<(), LogError> {
+        match self.prepare()? {
+            None => Ok(()),
+            Some(publication) => {
+                let written = publication.write();
+                self.published(publication, written)
+            }
+        }
+    }
+
+    /// The first of three steps of [`LogDir::publish`], for a writer that others wait for: prepare, then
+    /// [`Publication::write`] without the log, then [`LogDir::published`]. One publication at a time.
+    pub fn prepare(&self) -> Result<Option<Publication>, LogError> {
         self.sound()?;
-        let Some(note) = self.last_checkpoint().filter(|_| self.size() > self.published_size) else {
-            return Ok(());
+        let size = self.size();
+        let Some(note) = self.last_checkpoint().filter(|_| size > self.published_size) else {
+            return Ok(None);
         };
-        let written = self.write_tree(&note).and_then(|()| self.drop_superseded());
+        let mut files = Vec::new();
+        self.add_bundles(&mut files)?;
+        self.add_tiles(&mut files)?;
+        Ok(Some(Publication { root: self.published.clone(), files, note, size }))
+    }
+
+    /// Takes note of a publication, and removes what it replaced. After a failed one the log refuses everything.
+    pub fn published(&mut self, done: Publication, written: Result<(), LogError>) -> Result<(), LogError> {
+        self.sound()?;
+        let written = written.and_then(|()| self.drop_superseded(done.size));
         self.guard(written)?;
-        self.published_size = self.size();
-        self.published_note = Some(note);
-        self.tail.clear();
+        let new = usize::try_from(done.size - self.published_size).unwrap_or(usize::MAX);
+        self.tail.drain(..new.min(self.tail.len()));
+        self.published_size = done.size;
+        self.published_note = Some(done.note);
         self.wal.forget(self.published_size);
         let dropped = self.wal.drop_published(self.published_size);
         self.guard(dropped)
     }
 
-    fn write_tree(&self, note: &str) -> Result<(), LogError> {
-        let mut writer = Writer { root: &self.published, dirs: BTreeSet::new() };
-        self.write_bundles(&mut writer)?;
-        self.write_tiles(&mut writer)?;
-        // The names must be there before the checkpoint that promises them.
-        for dir in &writer.dirs {
-            sync_dir(dir)?;
-        }
-        replace(&self.published, Path::new(CHECKPOINT), note.as_bytes())?;
-        sync_dir(&self.published)
-    }
-
-    fn write_bundles(&self, writer: &mut Writer<'_>) -> Result<(), LogError> {
+    fn add_bundles(&self, files: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<(), LogError> {
         let (old, new) = (self.published_size, self.size());
         for index in old / TILE_WIDTH..new.div_ceil(TILE_WIDTH) {
             let Some(tile) = Tile::bundle(index, new) else {
@@ -47,12 +89,12 @@ impl LogDir {
             let first = index * TILE_WIDTH;
             let entries = self.entries(first..first + tile.width)?;
             let bytes = encode_bundle(&entries).ok_or(LogError::Append("an entry is too long"))?;
-            writer.write(tile, &bytes)?;
+            files.push((PathBuf::from(tile.to_string()), bytes));
         }
         Ok(())
     }
 
-    fn write_tiles(&self, writer: &mut Writer<'_>) -> Result<(), LogError> {
+    fn add_tiles(&self, files: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<(), LogError> {
         let (old, new) = (self.published_size, self.size());
         let mut hashes: Vec<Hash> = self.tail.iter().copied().collect();
         for level in 0..LEVELS_MAX {
@@ -67,7 +109,7 @@ impl LogDir {
             row.append(&mut hashes);
             for (index, chunk) in (index..).zip(row.chunks(256)) {
                 if let Some(tile) = Tile::of_tree(level, index, new) {
-                    writer.write(tile, &encode_hashes(chunk))?;
+                    files.push((PathBuf::from(tile.to_string()), encode_hashes(chunk)));
                 }
                 if chunk.len() as u64 == TILE_WIDTH {
                     hashes.extend(subtree_root(chunk));
@@ -78,8 +120,8 @@ impl LogDir {
     }
 
     /// The partial tiles of the checkpoint that was replaced.
-    fn drop_superseded(&self) -> Result<(), LogError> {
-        let (old, new) = (self.published_size, self.size());
+    fn drop_superseded(&self, new: u64) -> Result<(), LogError> {
+        let old = self.published_size;
         let levels = (0..LEVELS_MAX).map(Some).chain([None]);
         for tile in levels.filter_map(|level| edge(level, old)) {
             if !tile.is_full() && !tile.belongs(new) {
@@ -117,21 +159,4 @@ fn remove_partial(root: &Path, path: &str) -> Result<(), LogError> {
     files::remove(&path)?;
     // Other partial tiles of the same number may still be in there; then this fails, as it should.
     path.parent().map_or(Ok(()), |dir| std::fs::remove_dir(dir).or(Ok(())))
-}
-
-struct Writer<'a> {
-    root: &'a Path,
-    dirs: BTreeSet<PathBuf>,
-}
-
-impl Writer<'_> {
-    fn write(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), LogError> {
-        let name = PathBuf::from(tile.to_string());
-        if let Some(dir) = self.root.join(&name).parent()
-            && self.dirs.insert(dir.to_owned())
-        {
-            make_dir(dir)?;
-        }
-        replace(self.root, &name, bytes)
-    }
 }

@@ -419,3 +419,22 @@ fn the_verifier_key_is_written_once() {
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", vkey()));
     desk.append(1);
 }
+
+#[test]
+fn entries_come_in_while_a_publication_is_written() {
+    let mut desk = Desk::new();
+    desk.append(300);
+    let first = desk.log().prepare().unwrap().unwrap();
+    desk.append(5);
+    let written = first.write();
+    desk.append(7);
+    desk.check();
+    desk.log().published(first, written).unwrap();
+    assert_eq!(desk.log().published_size(), 300);
+    desk.check();
+    desk.log().publish().unwrap();
+    assert_eq!(desk.log().published_size(), 312);
+    desk.check();
+    desk.reopen().unwrap();
+    desk.check();
+}

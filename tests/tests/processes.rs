@@ -149,10 +149,10 @@ fn a_module_that_dies_in_the_middle_of_a_day_leaves_no_verdict_and_no_receipt() 
     let places = house.places();
     let day = fs::read(fixture("day.txt")).unwrap();
     let long = places.at("out/long.txt");
-    fs::write(&long, day.repeat(40)).unwrap();
+    fs::write(&long, day.repeat(60)).unwrap();
     fs::write(places.at("out/verdicts.csv"), "line,verdict\n1,ok\n").unwrap();
     let mut client = Daemon::start(&mut places.clear(&house.url, &long), &places.at("out/client.err"));
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(400));
     assert!(client.wait(Duration::ZERO).is_none(), "the day is still under way");
     house.hsm.kill();
     assert_eq!(client.wait(Duration::from_secs(30)), Some(false), "{}", client.said());

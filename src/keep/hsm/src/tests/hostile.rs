@@ -314,3 +314,31 @@ fn a_foreign_root_can_be_given_up() {
     floor(&module, &people, size, root).unwrap();
     replay(&module, &now).unwrap();
 }
+
+/// A record that the module itself sealed, but that no entry names: what a crash between store and log leaves behind, or
+/// what a thief of an older store brings.
+#[test]
+fn a_good_record_that_the_log_does_not_name_is_refused() {
+    let (people, _, now) = day();
+    let module = restart(&people, &now).unwrap();
+    let resealed = |version: u8, algorithm, key: &[u8; 16], sequence| {
+        let secret = module.arena.alloc(16, |bytes| {
+            bytes.copy_from_slice(key);
+            Ok::<(), ()>(())
+        });
+        let attributes = attributes(version, algorithm, key);
+        let seal = |live: &mut crate::module::Live| {
+            live.root.seal(&module.arena, &module.random, &attributes, sequence, &secret.unwrap())
+        };
+        module.live(seal).unwrap()
+    };
+    let with = |id: &str, record| {
+        let mut disk = now.clone();
+        assert!(disk.records.insert(id.to_owned(), record).is_some());
+        recovery(&people, &disk, &now)
+    };
+    let again = resealed(1, Algorithm::Sm4, &KEY, 0);
+    assert_eq!(with("transit/purse/tac@01", again), Err(Refusal::RecordDamaged));
+    let older = resealed(2, Algorithm::Tdes, b"76543210fedcba98", 0);
+    assert_eq!(with("transit/purse/tac@02", older), Err(Refusal::RecordOld));
+}

@@ -12,7 +12,7 @@ use translog::note::open_checkpoint;
 use translog::state::LogState;
 use translog::tree::{Frontier, leaf_hash};
 use wire::cbor::{Bytes, Cbor, Empty};
-use wire::command::{Action, Command, Digest, Floor, MEMBERS_MAX, SignedCommand};
+use wire::command::{Action, Digest, Floor, MEMBERS_MAX, SignedCommand};
 use wire::error::{Refusal, Refused};
 use wire::frame::{KeydResponse, Progress, Purpose, Records, Replay, ReplayEnd, SealedShare};
 use wire::key::KeyId;
@@ -332,12 +332,12 @@ impl Module {
         let command = wire::quorum::check(&claim.signed, Some(&known.officers))?;
         log.state().check_command(&command)?;
         let masters = self.open_records(log.state(), root, &recovering.records)?;
-        self.boot_entry(&mut log, &claim.signed, &command)?;
+        self.boot_entry(&mut log, &claim.signed)?;
         let root = recovering.root.take().ok_or_else(|| forged("the root is gone; unseal again"))?;
         Ok(Live::new(root, log, masters))
     }
 
-    fn boot_entry(&self, log: &mut Log, floor: &SignedCommand, _: &Command) -> Result<u64, Refused> {
+    fn boot_entry(&self, log: &mut Log, floor: &SignedCommand) -> Result<u64, Refused> {
         let event = BootEvent {
             floor: Bytes(floor.to_cbor()),
             module: self.program,

@@ -137,6 +137,7 @@ fn parse(bytes: &[u8], custodians: usize) -> Result<Vec<KeyToImport>, String> {
             levels: levels.clone(),
             usage: vec![Usage::VerifyTac],
             kcv: kcv(&row.kcv, &place)?,
+            session: None,
         };
         let parts = parts(&row.components, custodians, &place)?;
         keys.push(KeyToImport { attributes, parts });

@@ -200,6 +200,7 @@ fn parse_import(text: &str) -> Result<ImportKey, String> {
             levels: spec.levels.iter().map(level).collect::<Result<_, _>>()?,
             usage: vec![Usage::VerifyTac],
             kcv: from_hex(&spec.kcv).ok_or_else(|| no("kcv", &spec.kcv))?,
+            session: None,
         },
         components: components.collect::<Result<_, _>>()?,
     })

@@ -95,6 +95,7 @@ fn attributes(key: &KeyAttributes) -> String {
         FactorSource::IssuerId(_) => "issuer_id".to_owned(),
         FactorSource::AsnRight8(_) => "asn_right8".to_owned(),
         FactorSource::Literal(bytes) => to_hex(bytes),
+        FactorSource::Chip(_) => "chip".to_owned(),
     });
     let steps = steps.collect::<Vec<_>>().join(" → ");
     let usage = key.usage.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

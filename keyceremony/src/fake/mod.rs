@@ -295,6 +295,7 @@ impl State {
             sequence: self.log.next_sequence(),
             digest: [1; 32],
             fingerprint: id(),
+            public: None,
         };
         Ok(self.carried_out(&bytes, Some(made)))
     }

@@ -105,6 +105,16 @@ impl Module {
             KeydRequest::Records(records) => self.take_records(records),
             KeydRequest::ReplayEnd(end) => self.replay_end(&end),
             KeydRequest::Command(bytes) => self.command(&bytes).map(KeydResponse::CommandDone),
+            KeydRequest::CardKeys(_)
+            | KeydRequest::Licence(_)
+            | KeydRequest::ListBytes(_)
+            | KeydRequest::ListSign(_)
+            | KeydRequest::LoadAuthorize(_)
+            | KeydRequest::Script(_)
+            | KeydRequest::Authenticate(_)
+            | KeydRequest::Fetch(_) => {
+                Err(Refused::new(Refusal::CommandKind, "this module does not serve this call"))
+            }
         }
     }
 

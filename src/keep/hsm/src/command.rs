@@ -96,7 +96,7 @@ impl Module {
         let record = live.root.seal(&self.arena, &self.random, &attributes, sequence, &key)?;
         let (id, kcv, digest) = (attributes.id(), attributes.kcv, record_digest(&record));
         let master = master(key, &attributes)?;
-        let made = KeyMade { attributes, sequence, digest, fingerprint };
+        let made = KeyMade { attributes, sequence, digest, fingerprint, public: None };
         let event = CommandEvent { command: Bytes(signed.to_vec()), made: Some(made), card: None };
         let index = live.log.make(&self.random, Event::Command(event), Some(stored(&id, record)))?;
         live.masters.insert(id, Arc::new(master));

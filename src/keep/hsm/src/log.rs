@@ -152,7 +152,7 @@ impl Log {
                 "the log entry of this would be longer than 65535 bytes",
             ));
         }
-        let advanced = self.state.advance(&entry.event, self.boot, self.node, entry.mono_ns);
+        let advanced = self.state.advance(&entry.event, self.boot, self.node, [entry.wall_ns, entry.mono_ns]);
         entry.state_root = advanced.map_err(|error| forbidden(&error))?;
         let bytes = entry.to_cbor();
         self.frontier.push(leaf_hash(&bytes));

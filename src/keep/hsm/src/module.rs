@@ -151,7 +151,11 @@ impl Live {
 
     pub(crate) fn keys(&self) -> Keys {
         let keys = self.log.state().keys();
-        let info = keys.map(|(_, key)| KeyInfo { attributes: key.made.attributes.clone(), state: key.state });
+        let info = keys.map(|(_, key)| KeyInfo {
+            attributes: key.made.attributes.clone(),
+            state: key.state,
+            public: key.made.public.clone(),
+        });
         Keys { keys: info.collect() }
     }
 }

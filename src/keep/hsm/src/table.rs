@@ -18,7 +18,15 @@ pub(crate) fn keyd_states(request: &KeydRequest) -> &'static [ModuleState] {
         | KeydRequest::BatchClose(_)
         | KeydRequest::Release(_)
         | KeydRequest::MacVerify(_)
-        | KeydRequest::Command(_) => &[S::Operational],
+        | KeydRequest::Command(_)
+        | KeydRequest::CardKeys(_)
+        | KeydRequest::Licence(_)
+        | KeydRequest::ListBytes(_)
+        | KeydRequest::ListSign(_)
+        | KeydRequest::LoadAuthorize(_)
+        | KeydRequest::Script(_)
+        | KeydRequest::Authenticate(_)
+        | KeydRequest::Fetch(_) => &[S::Operational],
     }
 }
 

@@ -4,8 +4,9 @@ use wire::batch::Profile;
 use wire::cbor::Bytes;
 use wire::command::{Digest, Id};
 use wire::error::Refusal;
-use wire::frame::{Assertion, Counts, VersionCounts};
+use wire::frame::{Assertion, Counts, KeyForm, VersionCounts};
 use wire::key::{KeyAttributes, KeyId, Lineage};
+use wire::list::ListKind;
 
 /// An entry is at most this long (tlog-tiles: a u16 length).
 pub const ENTRY_MAX: usize = 65_535;
@@ -65,6 +66,14 @@ wire::cbor_union! {
         8 => Asserted(Assertion),
         /// The module refused.
         9 => Denied(DeniedEvent),
+        /// Card keys were derived under a licence: this entry is their count.
+        10 => Issued(IssuedEvent),
+        /// A list was signed.
+        11 => List(ListEvent),
+        /// A load was authorised.
+        12 => Load(LoadEvent),
+        /// A command or answer for one card was made.
+        13 => Script(ScriptEvent),
     }
 }
 
@@ -110,6 +119,8 @@ wire::cbor_struct! {
         2 => digest: Digest,
         /// Keyed fingerprint of the key bytes: the same bytes are refused under another name.
         3 => fingerprint: Id,
+        /// Public half of a signing key, SEC 1 uncompressed.
+        4 => public: Option<Bytes>,
     }
 }
 
@@ -246,6 +257,127 @@ wire::cbor_struct! {
     }
 }
 
+wire::cbor_struct! {
+    /// One card that keys were derived for.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub struct IssuedCard {
+        /// Its place in the licence's range.
+        0 => offset: u64,
+        /// The factor that its chip gave, if the profile has such a step.
+        1 => chip: Option<[u8; 8]>,
+    }
+}
+
+wire::cbor_struct! {
+    /// Card keys under a licence. A card that the licence has named before is not counted again.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct IssuedEvent {
+        /// The licence.
+        0 => licence: Id,
+        /// The line, as keyd asserted it; it is the licence's.
+        1 => client: String,
+        /// How the keys left.
+        2 => form: KeyForm,
+        /// The roles.
+        3 => roles: Vec<String>,
+        /// The cards, in the order of the request.
+        4 => cards: Vec<IssuedCard>,
+        /// Different cards under the licence after this entry.
+        5 => issued: u64,
+        /// SHA-256 over serial ‖ KCVs, card by card.
+        6 => digest: Digest,
+    }
+}
+
+wire::cbor_struct! {
+    /// A list was signed.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct ListEvent {
+        /// Client, as keyd asserted it.
+        0 => client: String,
+        /// Wall.
+        1 => wall: String,
+        /// Epoch.
+        2 => epoch: u64,
+        /// Full or delta.
+        3 => kind: ListKind,
+        /// SHA-256 of the body as the client sent it.
+        4 => body: Digest,
+        /// SHA-256 of the whole signed file.
+        5 => digest: Digest,
+        /// SHA-256 of the body of the full list now in force.
+        6 => effective: Digest,
+        /// Cards by their own entries, in force.
+        7 => singles: u64,
+        /// Ranges in force.
+        8 => ranges: u64,
+        /// Cards that left the list, counted up to one above the limit.
+        9 => removed: u64,
+        /// The keys that signed.
+        10 => keys: Vec<KeyId>,
+        /// Signed again: the same body at the same epoch.
+        11 => again: bool,
+    }
+}
+
+wire::cbor_struct! {
+    /// A load was authorised.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct LoadEvent {
+        /// Client, as keyd asserted it.
+        0 => client: String,
+        /// The load master.
+        1 => key: KeyId,
+        /// Tag of the card in its wall.
+        2 => card: [u8; 8],
+        /// The card's online counter.
+        3 => counter: u64,
+        /// Fen.
+        4 => amount: u64,
+        /// The ledger's token key.
+        5 => signer: String,
+        /// First 16 bytes of SHA-256 over everything that was asked: only the same question has the same answer.
+        6 => question: Id,
+        /// The same answer as before.
+        7 => again: bool,
+    }
+}
+
+wire::cbor_code! {
+    /// What was made for a card.
+    pub enum ScriptKind {
+        /// UPDATE BINARY.
+        UpdateBinary = 1, "update-binary";
+        /// UPDATE RECORD.
+        UpdateRecord = 2, "update-record";
+        /// APPLICATION BLOCK.
+        BlockApplication = 3, "block-application";
+        /// APPLICATION UNBLOCK.
+        UnblockApplication = 4, "unblock-application";
+        /// CARD BLOCK.
+        BlockCard = 5, "block-card";
+        /// RELOAD PIN.
+        ReloadPin = 6, "reload-pin";
+        /// EXTERNAL AUTHENTICATE.
+        Authenticate = 7, "authenticate";
+    }
+}
+
+wire::cbor_struct! {
+    /// A command or answer for one card was made.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct ScriptEvent {
+        /// Client, as keyd asserted it.
+        0 => client: String,
+        /// The master.
+        1 => key: KeyId,
+        /// Tag of the card in its wall.
+        2 => card: [u8; 8],
+        /// What.
+        3 => kind: ScriptKind,
+    }
+}
+
 impl Event {
     /// The kind's name, for people and filters.
     pub fn kind(&self) -> &'static str {
@@ -259,6 +391,10 @@ impl Event {
             Self::Failures(_) => "failures",
             Self::Asserted(_) => "asserted",
             Self::Denied(_) => "denied",
+            Self::Issued(_) => "issued",
+            Self::List(_) => "list",
+            Self::Load(_) => "load",
+            Self::Script(_) => "script",
         }
     }
 }

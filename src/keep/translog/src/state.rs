@@ -3,6 +3,7 @@
 
 mod batches;
 mod failures;
+mod grants;
 mod instance;
 mod rules;
 mod take;
@@ -18,6 +19,8 @@ use crate::entry::{Entry, Event, KeyMade};
 
 use batches::Batches;
 pub use failures::Failures;
+use grants::Grants;
+pub use grants::{CardMark, LicenceState, ListState, TokenState};
 pub use instance::Instance;
 pub use rules::may_become;
 
@@ -66,6 +69,7 @@ pub struct LogState {
     sequence: u64,
     failures: Failures,
     batches: Batches,
+    grants: Grants,
     /// Root over `keys`, kept because it is the dear part and seldom changes.
     keys_root: Digest,
 }
@@ -94,7 +98,7 @@ impl LogState {
         event: &Event,
         boot: Id,
         node: Id,
-        mono_ns: u64,
+        [wall_ns, mono_ns]: [u64; 2],
     ) -> Result<Digest, ReplayError> {
         self.take(&Entry {
             version: 1,
@@ -102,7 +106,7 @@ impl LogState {
             node,
             boot,
             epoch: 0,
-            wall_ns: 0,
+            wall_ns,
             mono_ns,
             salt: [0; 16],
             state_root: [0; 32],
@@ -157,22 +161,27 @@ impl LogState {
     }
 
     /// Root over everything that entries change: SHA-256 over "state" ‖ boot ‖ instance part ‖ keys ‖ used commands ‖
-    /// record sequence ‖ failures (SPEC.md §State root).
+    /// record sequence ‖ failures, and ‖ grants once there are any (SPEC.md §State root).
     pub fn root(&self) -> Digest {
         let instance = self.instance.as_ref().map(Instance::digest).unwrap_or_default();
         let versions = self.failures.versions.iter();
         let versions: Vec<u8> =
             versions.flat_map(|(key, count)| [key.to_cbor(), count.to_cbor()].concat()).collect();
-        digest(&[
+        let (sequence, versions) = (self.sequence.to_be_bytes(), digest(&[b"versions", &versions]));
+        let mut parts: Vec<&[u8]> = vec![
             b"state",
             &self.boot,
             &instance,
             &self.keys_root,
             &self.used_chain,
-            &self.sequence.to_be_bytes(),
-            &digest(&[b"versions", &versions]),
+            &sequence,
+            &versions,
             &self.failures.chain,
-        ])
+        ];
+        if self.grants.chain != [0; 32] {
+            parts.push(&self.grants.chain);
+        }
+        digest(&parts)
     }
 
     fn fresh_keys_root(&self) -> Digest {

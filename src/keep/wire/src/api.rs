@@ -1,4 +1,9 @@
-//! JSON of the HTTP API (SPEC.md §API). Closed: unknown and doubled fields are errors.
+//! JSON of the HTTP API (SPEC.md §API). Requests are closed: unknown and doubled fields are errors. Answers may gain
+//! fields, and readers skip those that they do not know; a receipt is a proof and stays closed.
+
+mod calls;
+
+pub use calls::*;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +30,6 @@ pub const TRAILER_START: u8 = b'{';
 
 /// RFC 9457 problem. `code` is stable; `detail` is for people.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Problem {
     /// `urn:citykeep:problem:<code>`.
@@ -167,7 +171,6 @@ pub enum Trailer {
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct StatusBody {
     /// Module state.
@@ -209,18 +212,17 @@ impl From<&ModuleStatus> for StatusBody {
 
 /// One key version in `GET /v1/keys`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct KeyBody {
     /// Lineage.
     pub lineage: String,
     /// Version, two upper-case hex digits.
     pub version: String,
-    /// `3des` or `sm4`.
+    /// `3des`, `sm4`, `aes`, `p256` or `sm2`.
     pub algorithm: String,
     /// Level of the stored key.
     pub level: String,
-    /// Derivation steps, top first: `issuer_id`, `asn_right8`, or 16 hex digits of a constant.
+    /// Derivation steps, top first: `issuer_id`, `asn_right8`, `chip`, or 16 hex digits of a constant.
     pub levels: Vec<String>,
     /// What it may do.
     pub usage: Vec<String>,
@@ -228,6 +230,9 @@ pub struct KeyBody {
     pub kcv: String,
     /// State.
     pub state: String,
+    /// Public half of a signing key, SEC 1 uncompressed, hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub public: Option<String>,
 }
 
 impl From<&KeyInfo> for KeyBody {
@@ -242,6 +247,7 @@ impl From<&KeyInfo> for KeyBody {
             usage: attributes.usage.iter().map(ToString::to_string).collect(),
             kcv: to_hex(&attributes.kcv),
             state: key.state.to_string(),
+            public: key.public.as_ref().map(|point| to_hex(point)),
         }
     }
 }
@@ -252,12 +258,12 @@ pub fn level_name(level: &FactorSource) -> String {
         FactorSource::IssuerId(_) => "issuer_id".to_owned(),
         FactorSource::AsnRight8(_) => "asn_right8".to_owned(),
         FactorSource::Literal(bytes) => to_hex(bytes),
+        FactorSource::Chip(_) => "chip".to_owned(),
     }
 }
 
 /// `GET /v1/keys`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct KeysBody {
     /// The key versions that this client may use.
@@ -346,7 +352,6 @@ pub struct MacsVerify {
 
 /// One result.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct MacResult {
     /// Verdict name.
@@ -358,7 +363,6 @@ pub struct MacResult {
 
 /// Answer of `POST /v1/macs/verify`, in the order of the items.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct MacsVerified {
     /// One result per item.
@@ -369,7 +373,6 @@ pub struct MacsVerified {
 
 /// `GET /v1/log/proof?index=N`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct CommandBody {
     /// Log index, if the command has an entry already.

@@ -1,7 +1,13 @@
 //! Quorum commands: canonical bytes that officers sign and the module checks (SPEC.md §Command).
 
+mod words;
+
 use crate::cbor::{Bytes, Cbor, CborError, Empty};
 use crate::key::{KeyAttributes, KeyId, KeyState};
+use crate::licence::{Licence, Spoilage};
+use crate::list::ApprovedList;
+use crate::profile::AppletProfile;
+use crate::token::TokenKey;
 
 /// A 16-byte random id.
 pub type Id = [u8; 16];
@@ -214,6 +220,38 @@ crate::cbor_union! {
         10 => Floor(Floor),
         /// Wipe the module until its next restart.
         11 => Zeroise(Empty),
+        /// Approve an applet's profile; licences of the profile before it stop.
+        12 => SetProfile(AppletProfile),
+        /// Grant a licence.
+        13 => GrantLicence(Licence),
+        /// End a licence.
+        14 => RevokeLicence(Named),
+        /// Declare cards of a licence spoiled.
+        15 => Spoil(Spoilage),
+        /// Enrol a ledger's token key.
+        16 => EnrolToken(TokenKey),
+        /// End a token key.
+        17 => RevokeToken(TokenName),
+        /// Approve a list whose removals are above the limit.
+        18 => ApproveList(ApprovedList),
+    }
+}
+
+crate::cbor_struct! {
+    /// Something by its id.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct Named {
+        /// The id.
+        0 => id: Id,
+    }
+}
+
+crate::cbor_struct! {
+    /// A token key by its name.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct TokenName {
+        /// The name.
+        0 => name: String,
     }
 }
 
@@ -363,6 +401,18 @@ impl Action {
                 format!("accept no log below {} entries with root {}", floor.size, to_hex(&floor.root)),
             ),
             Self::Zeroise(_) => ("清除本模块的全部密钥".into(), "wipe every key from this module".into()),
+            Self::SetProfile(profile) => words::profile(profile),
+            Self::GrantLicence(licence) => words::licence(licence),
+            Self::RevokeLicence(named) => {
+                let id = to_hex(&named.id);
+                (format!("终止许可 {id}"), format!("end licence {id}"))
+            }
+            Self::Spoil(spoilage) => words::spoilage(spoilage),
+            Self::EnrolToken(key) => words::token_key(key),
+            Self::RevokeToken(token) => {
+                (format!("停用账务令牌密钥 {}", token.name), format!("end ledger token key {}", token.name))
+            }
+            Self::ApproveList(list) => words::list(list),
         }
     }
 }

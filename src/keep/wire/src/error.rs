@@ -96,6 +96,57 @@ crate::cbor_code! {
         RecordMissing = 65, "record-missing";
         /// keyd acknowledges a head that this module did not sign, or an older one than before.
         AckForged = 66, "ack-forged";
+
+        /// No such licence for this client: another's and none look alike.
+        NoSuchLicence = 70, "no-such-licence";
+        /// The licence is not valid at this time, or was ended.
+        LicenceExpired = 71, "licence-expired";
+        /// The licence's quantity is used up.
+        LicenceUsedUp = 72, "licence-used-up";
+        /// The card is outside the licence's range, or no card number.
+        CardRange = 73, "card-range";
+        /// The card was declared spoiled.
+        CardSpoiled = 74, "card-spoiled";
+        /// The applet's profile is not the one of the licence any more.
+        ProfileChanged = 75, "profile-changed";
+        /// The transport key is not the licence's, or not usable.
+        TransportKey = 76, "transport-key";
+        /// A profile that no applet may have, or that does not fit the keys.
+        BadProfile = 77, "bad-profile";
+        /// The card came with another chip factor before, or the profile wants one and there is none.
+        CardChip = 78, "card-chip";
+        /// A licence that names what does not exist, or counts what cannot be.
+        BadLicence = 79, "bad-licence";
+
+        /// The bytes are no list.
+        ListFormat = 80, "list-format";
+        /// The list's epoch is not the next one.
+        ListEpoch = 81, "list-epoch";
+        /// The list takes more cards off than may go without a quorum.
+        ListRemovals = 82, "list-removals";
+        /// The list in force that came with the request is not the one that the log names.
+        ListBase = 83, "list-base";
+
+        /// No such ledger token key, or it has ended.
+        NoSuchToken = 90, "no-such-token";
+        /// The token is not canonical, or its signature is wrong.
+        BadToken = 91, "bad-token";
+        /// The token is for another card, counter, amount, terminal, or instance.
+        TokenMismatch = 92, "token-mismatch";
+        /// This card and counter were answered for another token or another session.
+        TokenUsed = 93, "token-used";
+        /// The card's counter is lower than one that was answered.
+        LoadCounter = 94, "load-counter";
+        /// The card's MAC is wrong.
+        MacWrong = 95, "mac-wrong";
+        /// The token key's value for this day is used up.
+        ValueCeiling = 96, "value-ceiling";
+        /// The token's date is too far from the module's.
+        TokenDate = 97, "token-date";
+        /// The card or key version is over its failure budget.
+        Withheld = 98, "withheld";
+        /// Fields that no card command may have.
+        BadScript = 99, "bad-script";
     }
 }
 

@@ -3,6 +3,7 @@
 //! A frame is a u32 big-endian length and that many bytes: one CBOR union of this module. The length is checked before a
 //! byte of the body is read; the body is read once into the reader's own memory.
 
+mod calls;
 mod keyd;
 mod officers;
 
@@ -13,6 +14,7 @@ use crate::cbor::{Cbor, CborError, Encoder};
 use crate::command::{Digest, Id, PublicKey};
 use crate::error::Refused;
 
+pub use calls::*;
 pub use keyd::*;
 pub use officers::*;
 

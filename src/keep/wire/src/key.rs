@@ -9,7 +9,7 @@ const NAME_MAX: usize = 32;
 pub const LEVELS_MAX: usize = 3;
 
 /// A name in lower case: `a-z`, `0-9`, `-`, 1 to 32 characters, starting with a letter.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= NAME_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -62,12 +62,18 @@ impl Cbor for Lineage {
 }
 
 crate::cbor_code! {
-    /// Block cipher of a card key.
+    /// Algorithm of a key.
     pub enum Algorithm {
         /// Two-key 3DES, the cards in the field.
         Tdes = 1, "3des";
         /// SM4 (GB/T 32907).
         Sm4 = 2, "sm4";
+        /// AES-128 (FIPS 197): transport keys of personalization lines.
+        Aes = 3, "aes";
+        /// ECDSA on P-256 with SHA-256: signing keys.
+        P256 = 4, "p256";
+        /// SM2 with SM3 (GB/T 32918): signing keys.
+        Sm2 = 5, "sm2";
     }
 }
 
@@ -104,6 +110,32 @@ crate::cbor_code! {
     pub enum Usage {
         /// Derive card keys and check purse TACs with them; nothing leaves but verdicts.
         VerifyTac = 1, "verify-tac";
+        /// Derive card keys that leave under a licence, wrapped.
+        DeriveCard = 2, "derive-card";
+        /// Check MAC1 of a load and answer MAC2, against a ledger's token only.
+        AuthorizeLoad = 3, "authorize-load";
+        /// Make issuer scripts under line protection.
+        IssueScript = 4, "issue-script";
+        /// Answer a card's challenge (EXTERNAL AUTHENTICATE).
+        AnswerAuth = 5, "answer-auth";
+        /// MAC a new PIN for the card.
+        ReloadPin = 6, "reload-pin";
+        /// Wrap card keys for a personalization line (KBPK).
+        WrapKeys = 7, "wrap-keys";
+        /// Sign blacklists.
+        SignList = 8, "sign-list";
+        /// MAC blacklists for terminals.
+        MacList = 9, "mac-list";
+    }
+}
+
+crate::cbor_code! {
+    /// How an SM4 session key comes from a card key (card-crypto C). 3DES has one rule and names none.
+    pub enum SessionRule {
+        /// P1: the 8-byte input, padded with `80 00…`.
+        Padded = 1, "p1";
+        /// P2: the 8-byte input and its complement.
+        Complement = 2, "p2";
     }
 }
 
@@ -117,6 +149,8 @@ crate::cbor_union! {
         2 => AsnRight8(crate::cbor::Empty),
         /// A constant of the scheme.
         3 => Literal([u8; 8]),
+        /// 8 bytes that the chip itself gives, from its ATR (card-crypto G.2).
+        4 => Chip(crate::cbor::Empty),
     }
 }
 
@@ -125,6 +159,8 @@ impl FactorSource {
     pub const ISSUER_ID: Self = Self::IssuerId(crate::cbor::Empty {});
     /// The right 8 bytes of the serial.
     pub const ASN_RIGHT8: Self = Self::AsnRight8(crate::cbor::Empty {});
+    /// 8 bytes of the chip.
+    pub const CHIP: Self = Self::Chip(crate::cbor::Empty {});
 }
 
 crate::cbor_struct! {
@@ -139,12 +175,22 @@ crate::cbor_struct! {
         2 => algorithm: Algorithm,
         /// Level of the stored key.
         3 => level: Level,
-        /// Derivation steps from the stored key down to the card key, 1 to 3, top first.
+        /// Derivation steps from the stored key down to the card key, at most 3, top first; none for keys that no card has.
         4 => levels: Vec<FactorSource>,
         /// What it may do.
         5 => usage: Vec<Usage>,
-        /// First 3 bytes of the encryption of a zero block.
+        /// Check value: first 3 bytes of the encryption of a zero block, of the CMAC of one (AES), or of SHA-256 over the public
+        /// key (signing keys).
         6 => kcv: [u8; 3],
+        /// Session rule of an SM4 key that has sessions; `Padded` where there is none.
+        7 => session: Option<SessionRule>,
+    }
+}
+
+impl Algorithm {
+    /// Whether a key of it signs, so that it has a public half and 32 secret bytes instead of 16.
+    pub const fn signs(self) -> bool {
+        matches!(self, Self::P256 | Self::Sm2)
     }
 }
 

@@ -9,10 +9,14 @@ pub mod command;
 pub mod error;
 pub mod frame;
 pub mod key;
+pub mod licence;
+pub mod list;
+pub mod profile;
 pub mod purse;
 #[cfg(feature = "officers")]
 pub mod quorum;
 #[cfg(feature = "officers")]
 pub mod seal;
 pub mod share;
+pub mod token;
 pub mod tree16;

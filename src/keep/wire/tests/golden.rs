@@ -70,6 +70,7 @@ fn attributes() -> KeyAttributes {
         levels: vec![FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8, FactorSource::Literal([9; 8])],
         usage: vec![Usage::VerifyTac],
         kcv: [0xaa, 0xbb, 0xcc],
+        session: None,
     }
 }
 

@@ -247,6 +247,7 @@ pub(super) fn attributes(version: u8, algorithm: Algorithm, key: &[u8; 16]) -> K
         levels: vec![FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8],
         usage: vec![Usage::VerifyTac],
         kcv: kcv(algorithm, key),
+        session: None,
     }
 }
 

@@ -377,8 +377,10 @@ fn keys() -> Keys {
             levels: vec![FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8],
             usage: vec![Usage::VerifyTac],
             kcv: [1, 2, 3],
+            session: None,
         },
         state: KeyState::Active,
+        public: None,
     };
     let keys = vec![key("campus/purse/tac", 9), key("transit/purse/load", 1), key("transit/purse/tac", 1)];
     Keys { keys }

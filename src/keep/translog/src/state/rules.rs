@@ -95,14 +95,21 @@ impl LogState {
             | Action::SetCa(_)
             | Action::Floor(_)
             | Action::Zeroise(_) => Ok(()),
+            Action::SetProfile(_)
+            | Action::GrantLicence(_)
+            | Action::RevokeLicence(_)
+            | Action::Spoil(_)
+            | Action::EnrolToken(_)
+            | Action::RevokeToken(_)
+            | Action::ApproveList(_) => self.check_grant(action),
         }
     }
 
     fn check_new_key(&self, key: &KeyAttributes) -> Result<(), Refused> {
-        if !(1..=LEVELS_MAX).contains(&key.levels.len()) || key.usage.is_empty() {
+        if key.levels.len() > LEVELS_MAX || key.usage.is_empty() {
             return Err(Refused::new(
                 Refusal::KeyAttributes,
-                "a key has 1 to 3 derivation levels and at least one use",
+                "a key has at most 3 derivation levels and at least one use",
             ));
         }
         if self.keys.contains_key(&key.id()) {

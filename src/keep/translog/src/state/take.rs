@@ -28,6 +28,7 @@ impl LogState {
         self.boots.insert(entry.boot);
         self.boot = entry.boot;
         self.mono_ns = entry.mono_ns;
+        self.grants.clock = self.grants.clock.max(seconds(entry));
         self.size += 1;
         Ok(())
     }
@@ -53,6 +54,12 @@ impl LogState {
             }
             Event::Single(event) => self.wrong(&event.wrong),
             Event::Failures(event) => self.wrong(&event.wrong),
+            Event::Issued(event) => self.issued(event, seconds(entry)),
+            Event::List(event) => self.signed_list(event),
+            Event::Load(event) => self.load(event, seconds(entry)),
+            Event::Script(event) => {
+                ensure(self.keys.contains_key(&event.key), "a script with a key that does not exist")
+            }
             Event::Component(_)
             | Event::Asserted(_)
             | Event::Denied(_)
@@ -154,6 +161,11 @@ impl LogState {
     }
 }
 
+/// The entry's wall clock, Unix seconds.
+fn seconds(entry: &Entry) -> u64 {
+    entry.wall_ns / 1_000_000_000
+}
+
 fn open(bytes: &[u8]) -> Result<Command, ReplayError> {
     let signed =
         SignedCommand::from_cbor(bytes).map_err(|error| ReplayError(format!("signed command: {error}")))?;
@@ -198,6 +210,7 @@ impl LogState {
         if let Action::ResetBudget(reset) = &action {
             self.failures.reset(reset, card);
         }
+        self.grant(&action);
         let Some(instance) = &mut self.instance else {
             return;
         };

@@ -50,6 +50,7 @@ fn attributes(version: u8) -> KeyAttributes {
         levels: vec![FactorSource::ASN_RIGHT8],
         usage: vec![Usage::VerifyTac],
         kcv: [0; 3],
+        session: None,
     }
 }
 
@@ -113,7 +114,7 @@ impl Room {
     }
 
     fn take(&mut self, event: &Event) -> Result<Digest, ReplayError> {
-        self.state.advance(event, self.boot, NODE, self.state.size())
+        self.state.advance(event, self.boot, NODE, [0, self.state.size()])
     }
 
     /// A command's event, for a key that it makes too.
@@ -128,6 +129,7 @@ impl Room {
             sequence: self.state.next_sequence(),
             digest: [0; 32],
             fingerprint: [attributes.version.0; 16],
+            public: None,
         };
         Event::Command(CommandEvent {
             command: signed(command),

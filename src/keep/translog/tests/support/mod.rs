@@ -62,11 +62,13 @@ pub(crate) fn attributes(version: u8) -> KeyAttributes {
         levels: vec![FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8],
         usage: vec![Usage::VerifyTac],
         kcv: [version, 2, 3],
+        session: None,
     }
 }
 
 pub(crate) fn made(version: u8, sequence: u64) -> KeyMade {
-    KeyMade { attributes: attributes(version), sequence, digest: [version; 32], fingerprint: [version; 16] }
+    let (digest, fingerprint) = ([version; 32], [version; 16]);
+    KeyMade { attributes: attributes(version), sequence, digest, fingerprint, public: None }
 }
 
 pub(crate) fn assertion(count: u64) -> Event {
@@ -169,7 +171,7 @@ impl Maker {
     pub(crate) fn entry(&mut self, event: Event) -> Entry {
         let seq = self.frontier.size();
         let mono_ns = seq * 1_000_000;
-        let state_root = self.state.advance(&event, self.boot, NODE, mono_ns).unwrap();
+        let state_root = self.state.advance(&event, self.boot, NODE, [START_NS + mono_ns, mono_ns]).unwrap();
         let salt: Hash = Sha256::digest(seq.to_be_bytes()).into();
         Entry {
             version: 1,

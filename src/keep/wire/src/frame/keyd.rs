@@ -1,6 +1,9 @@
 //! What keyd asks of the module, and what it is answered.
 
-use super::{ModuleStatus, Progress};
+use super::{
+    Authenticate, CardKeys, LicenceInfo, LicenceQuery, ListBytes, ListSign, LoadAuthorize, ModuleStatus,
+    Prepared, Progress, Script,
+};
 use crate::batch::{Group, Profile, RECORD_LEN};
 use crate::cbor::{Bytes, Empty};
 use crate::command::{Digest, Id};
@@ -213,6 +216,22 @@ crate::cbor_union! {
         13 => ReplayEnd(ReplayEnd),
         /// Signed command → `CommandDone`, once durable as `Release` shows.
         14 => Command(Bytes),
+        /// → `Ticket`.
+        15 => CardKeys(CardKeys),
+        /// → `Licence`.
+        16 => Licence(LicenceQuery),
+        /// → `Done`.
+        17 => ListBytes(ListBytes),
+        /// → `Ticket`.
+        18 => ListSign(ListSign),
+        /// → `Ticket`.
+        19 => LoadAuthorize(LoadAuthorize),
+        /// → `Ticket`.
+        20 => Script(Script),
+        /// → `Ticket`.
+        21 => Authenticate(Authenticate),
+        /// → `Prepared`.
+        22 => Fetch(Ticket),
     }
 }
 
@@ -229,6 +248,8 @@ crate::cbor_struct! {
         0 => attributes: KeyAttributes,
         /// State.
         1 => state: KeyState,
+        /// Public half of a signing key, SEC 1 uncompressed.
+        2 => public: Option<Bytes>,
     }
 }
 
@@ -368,6 +389,10 @@ crate::cbor_union! {
         9 => MacVerdicts(MacVerdicts),
         /// A command's outcome.
         10 => CommandDone(CommandDone),
+        /// A licence.
+        11 => Licence(LicenceInfo),
+        /// What waited under a ticket.
+        12 => Prepared(Prepared),
         /// No.
         15 => Refused(Refused),
     }

@@ -119,7 +119,7 @@ fn boots() {
         memory: String::new(),
     });
     refuse([4; 16], &no_floor, "no floor");
-    let other_node = room.state.clone().advance(&room.boot([4; 16], 2), [4; 16], [0; 16], 0);
+    let other_node = room.state.clone().advance(&room.boot([4; 16], 2), [4; 16], [0; 16], [0; 2]);
     assert!(other_node.unwrap_err().0.contains("another module"));
     let floor = Floor { boot: BOOT, size: 1, root: [0; 32] };
     let event = room.does(Action::Floor(floor));
@@ -127,7 +127,7 @@ fn boots() {
 
     let event = room.boot([4; 16], 2);
     room.boot = [4; 16];
-    room.state.advance(&event, [4; 16], NODE, 0).unwrap();
+    room.state.advance(&event, [4; 16], NODE, [0; 2]).unwrap();
     assert_eq!(room.state.boots(), 2);
     let again = room.boot(BOOT, 2);
     room.boot = BOOT;
@@ -188,7 +188,7 @@ fn every_kind_of_change_changes_the_root() {
 
 fn entry(state: &mut LogState, event: Event) -> Entry {
     let (seq, mono_ns) = (state.size(), state.size());
-    let state_root = state.advance(&event, BOOT, NODE, mono_ns).unwrap();
+    let state_root = state.advance(&event, BOOT, NODE, [0, mono_ns]).unwrap();
     Entry {
         version: 1,
         seq,

@@ -103,6 +103,44 @@ crate::cbor_struct! {
 /// Cards in one [`Spoilage`].
 pub const SPOILAGE_MAX: usize = 1024;
 
+crate::cbor_struct! {
+    /// What a sealed card key is bound to: associated data of its block (SPEC.md §Card key block).
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct KeyBlockHeader {
+        /// Format, 1.
+        0 => format: u64,
+        /// Service.
+        1 => instance: Id,
+        /// The licence that it left under.
+        2 => licence: Id,
+        /// Transport key.
+        3 => transport: KeyId,
+        /// The card.
+        4 => serial: CardSerial,
+        /// Role in the applet's profile.
+        5 => role: String,
+        /// Master.
+        6 => key: KeyId,
+        /// Algorithm of the card key.
+        7 => algorithm: crate::key::Algorithm,
+        /// Key index on the card.
+        8 => index: u64,
+        /// Check value of the card key.
+        9 => kcv: [u8; 3],
+    }
+}
+
+crate::cbor_struct! {
+    /// A sealed card key.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct SealedKeyBlock {
+        /// Canonical [`KeyBlockHeader`] bytes.
+        0 => header: crate::cbor::Bytes,
+        /// salt 32 ‖ ciphertext 16 ‖ tag 16.
+        1 => sealed: crate::cbor::Bytes,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

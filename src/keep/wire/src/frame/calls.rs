@@ -202,8 +202,8 @@ crate::cbor_struct! {
         5 => signatures: Vec<ListSignature>,
         /// Cards that left the list in force.
         6 => removed: u64,
-        /// The full list now in force, if it is not the body itself.
-        7 => effective: Option<Bytes>,
+        /// SHA-256 of the full list now in force: the body itself, or what `List::follow` makes of a delta.
+        7 => effective: Digest,
     }
 }
 

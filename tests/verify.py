@@ -107,10 +107,10 @@ def cbor(data, at=None):
     keys = items[::2]
     need(all(type(key) is int for key in keys) and keys == sorted(set(keys)), "CBOR map keys do not ascend")
     return dict(zip(keys, items[1::2])), at
-
 # Entries. Event number: name, fields, which of them may be absent.
 KINDS = {1: ("genesis", 5, ()), 2: ("boot", 3, ()), 3: ("command", 3, (1, 2)), 4: ("component", 3, (2,)), 5: ("batch", 12, (10,)),
-         6: ("single", 3, ()), 7: ("failures", 1, ()), 8: ("asserted", 5, (2, 3)), 9: ("denied", 4, ())}
+         6: ("single", 3, ()), 7: ("failures", 1, ()), 8: ("asserted", 5, (2, 3)), 9: ("denied", 4, ()),
+         10: ("issued", 7, ()), 11: ("list", 12, ()), 12: ("load", 8, ()), 13: ("script", 4, ())}
 FIELDS = [int, int, 16, 16, int, int, int, 16, 32, list]
 def read_entry(data):
     entry = cbor(data)

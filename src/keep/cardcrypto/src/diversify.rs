@@ -16,6 +16,9 @@ pub enum FactorError {
     /// All bytes are 00.
     #[error("a derivation factor of all 00 is refused")]
     AllZeros,
+    /// The algorithm derives no card keys.
+    #[error("card keys are derived with 3DES or SM4")]
+    Algorithm,
 }
 
 /// Refuses the factors that must not be used: all `00` and all `FF`.
@@ -32,21 +35,23 @@ pub fn check_factor(factor: &[u8; 8]) -> Result<(), FactorError> {
 /// 3DES: `E(X) ‖ E(~X)`, no parity adjustment. SM4: `E(X ‖ ~X)`.
 ///
 /// # Errors
-/// [`FactorError`] if [`check_factor`] refuses X.
+/// [`FactorError`] if [`check_factor`] refuses X, or if the algorithm is none that cards are derived with.
 pub fn diversify(
     algorithm: Algorithm,
     key: &[u8; 16],
     factor: &[u8; 8],
 ) -> Result<Zeroizing<[u8; 16]>, FactorError> {
     check_factor(factor)?;
+    let cipher = cipher(algorithm).ok_or(FactorError::Algorithm)?;
     let mut child = Zeroizing::new([0; 16]);
     child.copy_from_slice(key);
-    lanes::diversify(cipher(algorithm), &mut child, factor);
+    lanes::diversify(cipher, &mut child, factor);
     Ok(child)
 }
 
 /// Key check value: the first 3 bytes of the encryption of a zero block (ANSI X9.24-1 for 3DES; the same rule for SM4 is
-/// this project's). Parity bits of a 3DES key do not change it.
+/// this project's), or of the CMAC of a zero block for AES (X9.143). Parity bits of a 3DES key do not change it.
+/// Signing keys have their check value from their public half, and three zero bytes here.
 pub fn kcv(algorithm: Algorithm, key: &[u8; 16]) -> [u8; 3] {
     match algorithm {
         Algorithm::Tdes => {
@@ -61,12 +66,19 @@ pub fn kcv(algorithm: Algorithm, key: &[u8; 16]) -> [u8; 3] {
             let [a, b, c, ..] = *block;
             [a, b, c]
         }
+        Algorithm::Aes => {
+            let [a, b, c, ..] = crate::cmac::aes_cmac(key, &[&[0; 16]]);
+            [a, b, c]
+        }
+        Algorithm::P256 | Algorithm::Sm2 => [0; 3],
     }
 }
 
-pub(crate) const fn cipher(algorithm: Algorithm) -> lanes::Cipher {
+/// The cipher of a card key; transport and signing keys have none here.
+pub(crate) const fn cipher(algorithm: Algorithm) -> Option<lanes::Cipher> {
     match algorithm {
-        Algorithm::Tdes => lanes::Cipher::Tdes,
-        Algorithm::Sm4 => lanes::Cipher::Sm4,
+        Algorithm::Tdes => Some(lanes::Cipher::Tdes),
+        Algorithm::Sm4 => Some(lanes::Cipher::Sm4),
+        Algorithm::Aes | Algorithm::P256 | Algorithm::Sm2 => None,
     }
 }

@@ -6,8 +6,10 @@ use securemem::Secret;
 use subtle::ConstantTimeEq;
 use wire::batch::Profile;
 use wire::key::{Algorithm, FactorSource, LEVELS_MAX};
+use zeroize::Zeroizing;
 
-use crate::diversify::{FactorError, check_factor, kcv};
+use crate::card_key::{CardKey, CardKeyError, Factors};
+use crate::diversify::{FactorError, check_factor, cipher, diversify, kcv};
 use crate::tac::{Chain, TacCheck, TacError, TacItem};
 
 /// A TAC master key: 16 bytes in secret memory, the cipher, and the levels down to the card key.
@@ -35,6 +37,9 @@ impl MasterKey {
     ) -> Result<Self, MasterKeyError> {
         if !(1..=LEVELS_MAX).contains(&levels.len()) {
             return Err(MasterKeyError::Levels);
+        }
+        if cipher(algorithm).is_none() {
+            return Err(MasterKeyError::Algorithm);
         }
         for level in &levels {
             if let FactorSource::Literal(factor) = level {
@@ -73,6 +78,33 @@ impl MasterKey {
         })
     }
 
+    /// Derives one card's own key, level by level.
+    ///
+    /// # Errors
+    /// [`CardKeyError`]: a factor is refused or missing, or no level is the card's own, so that the key would be every card's.
+    pub fn card_key(&self, factors: &Factors) -> Result<CardKey, CardKeyError> {
+        let own =
+            |source: &FactorSource| matches!(source, FactorSource::AsnRight8(_) | FactorSource::Chip(_));
+        if !self.levels.iter().any(own) {
+            return Err(CardKeyError::Shared);
+        }
+        self.secret.with(|bytes| {
+            let top =
+                <&[u8; 16]>::try_from(bytes).ok().filter(|key| is_set(key)).ok_or(CardKeyError::Wiped)?;
+            let mut key = Zeroizing::new(*top);
+            for source in &self.levels {
+                let factor = match source {
+                    FactorSource::IssuerId(_) => factors.issuer,
+                    FactorSource::AsnRight8(_) => factors.card,
+                    FactorSource::Literal(factor) => *factor,
+                    FactorSource::Chip(_) => factors.chip.ok_or(CardKeyError::Chip)?,
+                };
+                key = diversify(self.algorithm, &key, &factor).map_err(CardKeyError::Factor)?;
+            }
+            Ok(CardKey::new(self.algorithm, key))
+        })
+    }
+
     /// The cipher.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -99,7 +131,7 @@ impl fmt::Debug for MasterKey {
 }
 
 /// Whether any byte of the key is not 00.
-fn is_set(key: &[u8; 16]) -> bool {
+pub(crate) fn is_set(key: &[u8; 16]) -> bool {
     !bool::from(key.as_slice().ct_eq(&[0; 16]))
 }
 
@@ -113,6 +145,9 @@ pub enum MasterKeyError {
     /// No level, or more than three.
     #[error("a card master key has 1 to 3 derivation levels")]
     Levels,
+    /// The algorithm derives no card keys.
+    #[error("a card master key is 3DES or SM4")]
+    Algorithm,
     /// A constant of the levels is refused as a factor.
     #[error("a literal of the derivation levels is refused: {0}")]
     Literal(#[source] FactorError),

@@ -11,10 +11,11 @@ use crate::diversify::{FactorError, check_factor, cipher};
 /// The TAC that a card makes with its own TAC key: 4 bytes.
 ///
 /// `data` is that of card-crypto D.2; only the first [`Profile::data_len`] bytes count. 3DES: the key's halves XORed, then
-/// single-DES CBC-MAC. SM4: the whole key, SM4 CBC-MAC. IV zero, `80 00…` padding, left 4 bytes.
+/// single-DES CBC-MAC. SM4: the whole key, SM4 CBC-MAC. IV zero, `80 00…` padding, left 4 bytes. Other algorithms have no TAC, and
+/// get zeros.
 pub fn card_tac(algorithm: Algorithm, card_key: &[u8; 16], profile: Profile, data: &[u8; 24]) -> [u8; 4] {
     let (data, _) = data.split_at(profile.data_len());
-    lanes::mac(rule(algorithm), card_key, data)
+    rule(algorithm).map_or([0; 4], |rule| lanes::mac(rule, card_key, data))
 }
 
 /// One TAC to check.
@@ -51,6 +52,12 @@ pub enum TacError {
     /// Items and checks differ in number.
     #[error("a bulk TAC check needs one place per item for its outcome")]
     Lengths,
+    /// The key derives with the chip's own factor, which no transaction record has.
+    #[error("a key that derives with the chip's factor checks no batch")]
+    Chip,
+    /// The algorithm has no TAC.
+    #[error("a TAC is 3DES or SM4")]
+    Algorithm,
     /// The key's memory has been wiped: all its bytes are 00.
     #[error("the key's memory has been wiped")]
     Wiped,
@@ -76,6 +83,12 @@ impl Chain<'_> {
         if items.len() != checks.len() {
             return Err(TacError::Lengths);
         }
+        let (Some(cipher), Some(rule)) = (cipher(self.algorithm), rule(self.algorithm)) else {
+            return Err(TacError::Algorithm);
+        };
+        if self.levels.contains(&FactorSource::CHIP) {
+            return Err(TacError::Chip);
+        }
         if self.levels.contains(&FactorSource::ISSUER_ID) {
             check_factor(&issuer).map_err(TacError::Issuer)?;
         }
@@ -87,12 +100,11 @@ impl Chain<'_> {
         key.copy_from_slice(self.top);
         let mut rest = steps.as_slice();
         while let Some((Step::Shared(factor), below)) = rest.split_first() {
-            lanes::diversify(cipher(self.algorithm), &mut key, factor);
+            lanes::diversify(cipher, &mut key, factor);
             rest = below;
         }
 
-        let plan =
-            Plan { rule: rule(self.algorithm), top: &key, steps: rest, message_len: profile.data_len() };
+        let plan = Plan { rule, top: &key, steps: rest, message_len: profile.data_len() };
         for (items, checks) in items.chunks(GROUP).zip(checks.chunks_mut(GROUP)) {
             verify_group(&plan, per_card, items, checks)?;
         }
@@ -136,14 +148,16 @@ fn verify_group(
 const fn step(source: &FactorSource, issuer: [u8; 8]) -> Step {
     match source {
         FactorSource::IssuerId(_) => Step::Shared(issuer),
-        FactorSource::AsnRight8(_) => Step::PerLane,
+        // A chip's factor never gets here; the card's own level is the safe reading.
+        FactorSource::AsnRight8(_) | FactorSource::Chip(_) => Step::PerLane,
         FactorSource::Literal(factor) => Step::Shared(*factor),
     }
 }
 
-const fn rule(algorithm: Algorithm) -> MacRule {
+const fn rule(algorithm: Algorithm) -> Option<MacRule> {
     match algorithm {
-        Algorithm::Tdes => MacRule::DesFolded,
-        Algorithm::Sm4 => MacRule::Sm4,
+        Algorithm::Tdes => Some(MacRule::DesFolded),
+        Algorithm::Sm4 => Some(MacRule::Sm4),
+        Algorithm::Aes | Algorithm::P256 | Algorithm::Sm2 => None,
     }
 }

@@ -74,11 +74,13 @@ mod tests {
                 FactorSource::IssuerId(_) => issuer,
                 FactorSource::AsnRight8(_) => card,
                 FactorSource::Literal(factor) => *factor,
+                FactorSource::Chip(_) => unreachable!("no batch has a chip"),
             };
             let not_x = x.map(|byte| !byte);
             key = match algorithm {
                 Algorithm::Sm4 => sm4(&key, [x, not_x].concat().try_into().unwrap()),
                 Algorithm::Tdes => [tdes(&key, x), tdes(&key, not_x)].concat().try_into().unwrap(),
+                _ => unreachable!("only ciphers of cards"),
             };
         }
         let left = match algorithm {
@@ -87,6 +89,7 @@ mod tests {
                 let folded: [u8; 8] = core::array::from_fn(|i| key[i] ^ key[i + 8]);
                 cbc(|block| des(folded, block), data)[..4].to_vec()
             }
+            _ => unreachable!("only ciphers of cards"),
         };
         left.try_into().unwrap()
     }

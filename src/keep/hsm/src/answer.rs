@@ -9,6 +9,7 @@ use wire::frame::{
 };
 
 use crate::batch::{self, Batch};
+use crate::calls::ListBuffer;
 use crate::module::{Live, Module, Phase, wrong_state};
 use crate::table;
 
@@ -22,6 +23,7 @@ const ASSERTIONS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct Connection {
     batch: Option<Box<Batch>>,
+    list: ListBuffer,
 }
 
 impl Connection {
@@ -66,7 +68,7 @@ impl Module {
                     Ok(KeydResponse::Ticket(Ticket { ticket }))
                 })
             }
-            KeydRequest::Keys(_) => self.live(|live| Ok(KeydResponse::Keys(live.keys()))),
+            KeydRequest::Keys(_) => self.live(|live| Ok(KeydResponse::Keys(live.list_keys()))),
             KeydRequest::BatchOpen(open) => {
                 if connection.batch.is_some() {
                     return Err(Refused::new(Refusal::BatchOrder, "this connection has an open batch"));
@@ -105,16 +107,22 @@ impl Module {
             KeydRequest::Records(records) => self.take_records(records),
             KeydRequest::ReplayEnd(end) => self.replay_end(&end),
             KeydRequest::Command(bytes) => self.command(&bytes).map(KeydResponse::CommandDone),
-            KeydRequest::CardKeys(_)
-            | KeydRequest::Licence(_)
-            | KeydRequest::ListBytes(_)
-            | KeydRequest::ListSign(_)
-            | KeydRequest::LoadAuthorize(_)
-            | KeydRequest::Script(_)
-            | KeydRequest::Authenticate(_)
-            | KeydRequest::Fetch(_) => {
-                Err(Refused::new(Refusal::CommandKind, "this module does not serve this call"))
+            KeydRequest::Licence(query) => {
+                self.live(|live| live.licence_info(&query)).map(KeydResponse::Licence)
             }
+            KeydRequest::ListBytes(part) => {
+                connection.list.add(&part).inspect_err(|_| connection.list = ListBuffer::default())?;
+                Ok(KeydResponse::Done(Empty {}))
+            }
+            KeydRequest::ListSign(request) => {
+                let list = std::mem::take(&mut connection.list);
+                self.sign_list(&list, &request).map(ticket)
+            }
+            KeydRequest::CardKeys(request) => self.card_keys(&request).map(ticket),
+            KeydRequest::LoadAuthorize(request) => self.load(&request).map(ticket),
+            KeydRequest::Script(request) => self.script(&request).map(ticket),
+            KeydRequest::Authenticate(request) => self.authenticate(&request).map(ticket),
+            KeydRequest::Fetch(at) => self.live(|live| live.fetch(at.ticket)).map(KeydResponse::Prepared),
         }
     }
 
@@ -211,11 +219,24 @@ impl Live {
     }
 }
 
+const fn ticket(ticket: u64) -> KeydResponse {
+    KeydResponse::Ticket(Ticket { ticket })
+}
+
 /// Names that keyd gives are as long as keyd's own names can be, so that no entry is longer than an entry may be.
 fn bounded(request: &KeydRequest) -> Result<(), Refused> {
     let fits = match request {
         KeydRequest::BatchOpen(open) => open.client.len() <= NAME_MAX,
         KeydRequest::MacVerify(items) => items.items.iter().all(|item| item.client.len() <= NAME_MAX),
+        KeydRequest::CardKeys(request) => {
+            request.client.len() <= NAME_MAX && request.roles.iter().all(|role| role.len() <= NAME_MAX)
+        }
+        KeydRequest::ListSign(request) => request.client.len() <= NAME_MAX && request.wall.len() <= NAME_MAX,
+        KeydRequest::LoadAuthorize(request) => {
+            request.client.len() <= NAME_MAX && request.signer.len() <= NAME_MAX
+        }
+        KeydRequest::Script(request) => request.target.client.len() <= NAME_MAX,
+        KeydRequest::Authenticate(request) => request.target.client.len() <= NAME_MAX,
         KeydRequest::Assert(assertions) => assertions.items.iter().all(|assertion| {
             let client = assertion.client.as_ref().map_or(0, String::len);
             assertion.code.len() <= NAME_MAX && client <= NAME_MAX

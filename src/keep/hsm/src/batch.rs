@@ -103,7 +103,7 @@ impl Batch {
             records.iter().map(|bytes| Record::parse(bytes, self.open.profile)).collect();
         let keys = module.live(|live| {
             live.log.room()?;
-            Ok(Keys::of(live.log.state(), &live.masters, &self.open.lineage, &self.versions))
+            Ok(Keys::of(live.log.state(), &live.keys, &self.open.lineage, &self.versions))
         })?;
         let frame =
             check::Frame { profile: self.open.profile, groups: &self.groups, keys: &keys, records: &parsed };
@@ -260,7 +260,7 @@ fn single(module: &Module, item: &MacItem, wrong: &mut Wrong) -> Result<Verdict,
     let keys = module.live(|live| {
         live.log.room()?;
         let versions = BTreeSet::from([item.group.version]);
-        Ok(Keys::of(live.log.state(), &live.masters, &item.lineage, &versions))
+        Ok(Keys::of(live.log.state(), &live.keys, &item.lineage, &versions))
     })?;
     let frame = check::Frame { profile, groups: &groups, keys: &keys, records: &records };
     let computed = check::compute(profile, &groups, &keys, &records);

@@ -13,6 +13,7 @@ use wire::batch::{Group, Profile, Record, Verdict};
 use wire::cbor::Bytes;
 use wire::key::{FactorSource, KeyId, KeyState, KeyVersion, Lineage, Usage};
 
+use crate::held::Held;
 use crate::root::Root;
 
 /// Wrong pairs that no log entry has yet.
@@ -33,15 +34,15 @@ pub(crate) fn may_verify(state: KeyState) -> bool {
 }
 
 impl Guard {
-    fn of_card(&self, state: &LogState, tag: &[u8; 8]) -> u64 {
+    pub(crate) fn of_card(&self, state: &LogState, tag: &[u8; 8]) -> u64 {
         state.failures().of_card(tag) + self.cards.get(tag).map_or(0, |pairs| pairs.len() as u64)
     }
 
-    fn of_version(&self, state: &LogState, key: &KeyId) -> u64 {
+    pub(crate) fn of_version(&self, state: &LogState, key: &KeyId) -> u64 {
         state.failures().of_version(key) + self.versions.get(key).copied().unwrap_or_default()
     }
 
-    fn knows(&self, state: &LogState, card: &[u8; 8], pair: &[u8; 8]) -> bool {
+    pub(crate) fn knows(&self, state: &LogState, card: &[u8; 8], pair: &[u8; 8]) -> bool {
         state.failures().knows(card, pair) || self.cards.get(card).is_some_and(|pairs| pairs.contains(pair))
     }
 
@@ -104,21 +105,23 @@ pub(crate) fn take_pairs(wrong: &mut Wrong, mut room: usize) -> Vec<WrongPairs> 
 /// The keys of one frame's groups, as they stood when the frame came.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    versions: BTreeMap<KeyVersion, (KeyId, Arc<MasterKey>)>,
+    versions: BTreeMap<KeyVersion, (KeyId, Arc<Held>)>,
 }
 
 impl Keys {
     /// Looks up the key of every version in the group table; what is unknown or may not verify is left out.
     pub(crate) fn of(
         state: &LogState,
-        masters: &BTreeMap<KeyId, Arc<MasterKey>>,
+        held: &BTreeMap<KeyId, Arc<Held>>,
         lineage: &Lineage,
         versions: &BTreeSet<KeyVersion>,
     ) -> Self {
         let usable = versions.iter().filter_map(|version| {
             let version = *version;
             let id = KeyId { lineage: lineage.clone(), version };
-            let master = usable(state, &id).then(|| masters.get(&id).cloned()).flatten()?;
+            let master = usable(state, &id).then(|| held.get(&id).cloned()).flatten()?;
+            // Only masters verify.
+            master.master()?;
             Some((version, (id, master)))
         });
         Self { versions: usable.collect() }
@@ -163,7 +166,7 @@ pub(crate) fn compute(
         let Some(row) = groups.get(usize::from(group)) else {
             continue;
         };
-        let Some((_, master)) = keys.versions.get(&row.version) else {
+        let Some(master) = keys.versions.get(&row.version).and_then(|(_, held)| held.master()) else {
             continue;
         };
         let items: Vec<TacItem> = places
@@ -215,7 +218,8 @@ pub(crate) fn judge(
         let Some(group) = frame.groups.get(usize::from(record.group)) else {
             return Verdict::Malformed;
         };
-        let Some((id, master)) = frame.keys.versions.get(&group.version) else {
+        let known = frame.keys.versions.get(&group.version);
+        let Some((id, master)) = known.and_then(|(id, held)| Some((id, held.master()?))) else {
             return Verdict::UnknownKey;
         };
         // The state is looked at once more: a key may have been suspended while the cipher ran.

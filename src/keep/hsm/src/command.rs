@@ -12,9 +12,10 @@ use wire::frame::{CommandDone, Purpose, SealedComponent, component_context};
 use wire::key::{Algorithm, KeyAttributes};
 use wire::purse::to_hex;
 
+use crate::held::{Held, check_attributes, key_len};
 use crate::module::{Live, Module, progress, stored};
-use crate::recovery::master;
 use crate::root::{KEY_LEN, record_digest};
+use crate::signer::Signer;
 
 /// Imports that wait for their components.
 const IMPORTS_MAX: usize = 8;
@@ -66,12 +67,21 @@ impl Module {
         signed: &[u8],
         attributes: KeyAttributes,
     ) -> Result<CommandDone, Refused> {
-        let key =
-            self.arena.alloc(KEY_LEN, |bytes| self.random.fill(bytes)).map_err(|error| match error {
+        check_attributes(&attributes)?;
+        let algorithm = attributes.algorithm;
+        let key = if algorithm.signs() {
+            Signer::generate(&self.arena, &self.random, algorithm)?
+        } else {
+            let drawn = self.arena.alloc(KEY_LEN, |bytes| self.random.fill(bytes));
+            drawn.map_err(|error| match error {
                 securemem::AllocError::Fill(refused) => refused,
                 securemem::AllocError::Full => full(),
-            })?;
-        let kcv = kcv(attributes.algorithm, &key);
+            })?
+        };
+        let kcv = match algorithm {
+            Algorithm::P256 | Algorithm::Sm2 => Signer::kcv_of(&key, algorithm)?,
+            _ => kcv(algorithm, &key),
+        };
         self.make_key(live, signed, KeyAttributes { kcv, ..attributes }, key)
     }
 
@@ -84,8 +94,7 @@ impl Module {
         key: Secret,
     ) -> Result<CommandDone, Refused> {
         refuse_weak(attributes.algorithm, &key)?;
-        let fingerprint =
-            key.with(|key| key.first_chunk().map(|key| live.root.fingerprint(key))).unwrap_or_default();
+        let fingerprint = key.with(|key| live.root.fingerprint(key));
         if live.log.state().has_fingerprint(&fingerprint) {
             return Err(Refused::new(
                 Refusal::KeyReused,
@@ -95,11 +104,12 @@ impl Module {
         let sequence = live.log.state().next_sequence();
         let record = live.root.seal(&self.arena, &self.random, &attributes, sequence, &key)?;
         let (id, kcv, digest) = (attributes.id(), attributes.kcv, record_digest(&record));
-        let master = master(key, &attributes)?;
-        let made = KeyMade { attributes, sequence, digest, fingerprint, public: None };
+        let held = Held::new(key, &attributes)?;
+        let public = held.public().map(|point| Bytes(point.to_vec()));
+        let made = KeyMade { attributes, sequence, digest, fingerprint, public };
         let event = CommandEvent { command: Bytes(signed.to_vec()), made: Some(made), card: None };
         let index = live.log.make(&self.random, Event::Command(event), Some(stored(&id, record)))?;
-        live.masters.insert(id, Arc::new(master));
+        live.keys.insert(id, Arc::new(held));
         Ok(CommandDone { index: Some(index), kcv: Some(kcv), components: None })
     }
 
@@ -201,6 +211,13 @@ impl Live {
     }
 
     fn start_import(&mut self, id: [u8; 16], signed: &[u8], spec: ImportKey) -> Result<CommandDone, Refused> {
+        check_attributes(&spec.attributes)?;
+        if key_len(spec.attributes.algorithm) != KEY_LEN {
+            return Err(Refused::new(
+                Refusal::KeyAttributes,
+                "signing keys are made inside the module and never imported; generate one",
+            ));
+        }
         if self.imports.len() >= IMPORTS_MAX && !self.imports.contains_key(&id) {
             return Err(Refused::new(
                 Refusal::Busy,

@@ -3,9 +3,11 @@
 
 mod answer;
 mod batch;
+mod calls;
 mod check;
 mod command;
 mod genesis;
+mod held;
 mod kat;
 mod log;
 mod module;
@@ -14,6 +16,7 @@ mod random;
 mod recovery;
 mod root;
 mod serve;
+mod signer;
 mod table;
 
 pub mod start;

@@ -124,6 +124,11 @@ impl Log {
         }
     }
 
+    /// The module's clock, Unix seconds; never before the log's own latest.
+    pub(crate) fn now(&self) -> u64 {
+        (wall_ns() / 1_000_000_000).max(self.state.clock())
+    }
+
     /// Makes the next entry. A sealed record, if there is one, is handed out with it and stored first.
     pub(crate) fn make(
         &mut self,

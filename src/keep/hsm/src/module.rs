@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use cardcrypto::MasterKey;
 use securemem::{Arena, Secret};
 use translog::entry::{DeniedEvent, Event, PAIRS_MAX, WrongPairs};
 use wire::command::{Digest, Id, PublicKey};
@@ -13,9 +12,11 @@ use wire::frame::{BatchResult, Collect, Collected, KeyInfo, Keys, ModuleState, P
 use wire::key::KeyId;
 
 use crate::batch;
+use crate::calls::PreparedResults;
 use crate::check::{self, Guard, Wrong};
 use crate::command::Import;
 use crate::genesis::Proving;
+use crate::held::Held;
 use crate::log::Log;
 use crate::one_time::OneTimeKeys;
 use crate::random::Random;
@@ -83,16 +84,17 @@ pub(crate) enum Phase {
 pub(crate) struct Live {
     pub(crate) root: Root,
     pub(crate) log: Log,
-    pub(crate) masters: BTreeMap<KeyId, Arc<MasterKey>>,
+    pub(crate) keys: BTreeMap<KeyId, Arc<Held>>,
     pub(crate) guard: Guard,
     pub(crate) imports: BTreeMap<Id, Import>,
     results: BTreeMap<u64, BatchResult>,
+    pub(crate) prepared: PreparedResults,
 }
 
 impl Live {
-    pub(crate) fn new(root: Root, log: Log, masters: BTreeMap<KeyId, Arc<MasterKey>>) -> Self {
+    pub(crate) fn new(root: Root, log: Log, keys: BTreeMap<KeyId, Arc<Held>>) -> Self {
         let (guard, imports, results) = (Guard::default(), BTreeMap::new(), BTreeMap::new());
-        Self { root, log, masters, guard, imports, results }
+        Self { root, log, keys, guard, imports, results, prepared: PreparedResults::default() }
     }
 
     /// Whether a quorum has wiped this module; what is left waits for its last entry to be durable.
@@ -102,7 +104,8 @@ impl Live {
 
     /// Wipes every key at once, but the log's, which still signs the head over the entry that says so.
     pub(crate) fn wipe(&mut self) {
-        self.masters.clear();
+        self.keys.clear();
+        self.prepared = PreparedResults::default();
         self.imports.clear();
         self.results.clear();
         self.guard = Guard::default();
@@ -149,7 +152,7 @@ impl Live {
         self.results.remove(&ticket).ok_or_else(|| Refused::new(Refusal::UnknownTicket, "no such result"))
     }
 
-    pub(crate) fn keys(&self) -> Keys {
+    pub(crate) fn list_keys(&self) -> Keys {
         let keys = self.log.state().keys();
         let info = keys.map(|(_, key)| KeyInfo {
             attributes: key.made.attributes.clone(),

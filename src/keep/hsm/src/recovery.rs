@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cardcrypto::MasterKey;
 use securemem::Secret;
 use sha2::{Digest as _, Sha256};
 use translog::entry::{BootEvent, Entry, Event};
@@ -19,6 +18,7 @@ use wire::key::KeyId;
 use wire::share::{ShareCertificate, ShareSet};
 
 use crate::genesis::open_share;
+use crate::held::Held;
 use crate::log::Log;
 use crate::module::{Inner, Live, Module, Phase, progress, wrong_state};
 use crate::root::{RecordHeader, Root, SealedRecord, combine, record_digest};
@@ -331,10 +331,10 @@ impl Module {
         }
         let command = wire::quorum::check(&claim.signed, Some(&known.officers))?;
         log.state().check_command(&command)?;
-        let masters = self.open_records(log.state(), root, &recovering.records)?;
+        let keys = self.open_records(log.state(), root, &recovering.records)?;
         self.boot_entry(&mut log, &claim.signed)?;
         let root = recovering.root.take().ok_or_else(|| forged("the root is gone; unseal again"))?;
-        Ok(Live::new(root, log, masters))
+        Ok(Live::new(root, log, keys))
     }
 
     fn boot_entry(&self, log: &mut Log, floor: &SignedCommand) -> Result<u64, Refused> {
@@ -352,8 +352,8 @@ impl Module {
         state: &LogState,
         root: &Root,
         records: &BTreeMap<KeyId, (RecordHeader, Vec<u8>)>,
-    ) -> Result<BTreeMap<KeyId, Arc<MasterKey>>, Refused> {
-        let mut masters = BTreeMap::new();
+    ) -> Result<BTreeMap<KeyId, Arc<Held>>, Refused> {
+        let mut keys = BTreeMap::new();
         for (id, key) in state.keys() {
             let Some((header, bytes)) = records.get(id) else {
                 let why = format!("the store has no record of {id}: restore it from the snapshot");
@@ -377,21 +377,9 @@ impl Module {
                     format!("the record of {id} holds other attributes"),
                 ));
             }
-            masters.insert(id.clone(), Arc::new(master(secret, &header.attributes)?));
+            keys.insert(id.clone(), Arc::new(Held::new(secret, &header.attributes)?));
         }
-        Ok(masters)
-    }
-}
-
-/// The usable form of a key, its check value compared once more.
-pub(crate) fn master(secret: Secret, attributes: &wire::key::KeyAttributes) -> Result<MasterKey, Refused> {
-    let refused = |error: &dyn std::fmt::Display| Refused::new(Refusal::KeyAttributes, error.to_string());
-    let master = MasterKey::new(secret, attributes.algorithm, attributes.levels.clone())
-        .map_err(|error| refused(&error))?;
-    if master.kcv() == attributes.kcv {
-        Ok(master)
-    } else {
-        Err(Refused::new(Refusal::KeyKcv, "the key does not have its check value"))
+        Ok(keys)
     }
 }
 

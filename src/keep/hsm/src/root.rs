@@ -51,7 +51,7 @@ wire::cbor_struct! {
     pub struct SealedRecord {
         /// Canonical [`RecordHeader`] bytes.
         0 => header: Bytes,
-        /// 16 key bytes under AES-256-GCM and the tag.
+        /// The key bytes (16, of a signing key 32) under AES-256-GCM, and the tag.
         1 => ciphertext: Bytes,
     }
 }
@@ -133,15 +133,23 @@ impl Root {
         self.tag(&[b"pair", key.to_string().as_bytes(), issuer, card, data, tac])
     }
 
+    /// Tag of one (question, MAC1) pair of a load.
+    pub(crate) fn mac1_tag(&self, key: &KeyId, question: &Id, mac1: &[u8; 4]) -> [u8; 8] {
+        self.tag(&[b"mac1", key.to_string().as_bytes(), question, mac1])
+    }
+
     fn tag(&self, parts: &[&[u8]]) -> [u8; 8] {
         let mac = self.tags.with(|key| mac(key, parts));
         mac.first_chunk().copied().unwrap_or_default()
     }
 
     /// Fingerprint of key bytes: equal for equal keys under any name and algorithm. DES ignores the low bit of each
-    /// byte, so it does not count.
-    pub(crate) fn fingerprint(&self, key: &[u8; KEY_LEN]) -> Id {
-        let mut effective = key.map(|byte| byte & 0xfe);
+    /// byte, so it does not count in a 16-byte key.
+    pub(crate) fn fingerprint(&self, key: &[u8]) -> Id {
+        let mut effective = key.to_vec();
+        if key.len() == KEY_LEN {
+            effective.iter_mut().for_each(|byte| *byte &= 0xfe);
+        }
         let mac = self.tags.with(|tags| mac(tags, &[b"fingerprint", &effective]));
         effective.zeroize();
         mac.first_chunk().copied().unwrap_or_default()
@@ -203,10 +211,11 @@ impl Root {
         {
             return Err(damaged());
         }
-        let (body, tag) = record.ciphertext.split_at_checked(KEY_LEN).ok_or_else(damaged)?;
+        let key_len = crate::held::key_len(header.attributes.algorithm);
+        let (body, tag) = record.ciphertext.split_at_checked(key_len).ok_or_else(damaged)?;
         let tag: [u8; TAG_LEN] = tag.try_into().map_err(|_| damaged())?;
         let record_key = self.record_key(arena, &header)?;
-        let key = arena.alloc(KEY_LEN, |bytes| {
+        let key = arena.alloc(key_len, |bytes| {
             bytes.copy_from_slice(body);
             record_key.with(|record_key| {
                 let cipher = Aes256Gcm::new_from_slice(record_key).map_err(|_| damaged())?;

@@ -53,11 +53,40 @@ mod tests {
     use wire::batch::Profile;
     use wire::cbor::{Bytes, Empty};
     use wire::frame::*;
-    use wire::key::Lineage;
+    use wire::key::{KeyId, KeyVersion, Lineage};
 
     fn keyd_requests() -> Vec<(KeydRequest, &'static str)> {
         use KeydRequest as R;
         let lineage = Lineage::parse("a/b/c").unwrap();
+        let key = KeyId { lineage: lineage.clone(), version: KeyVersion(1) };
+        let card_keys = CardKeys {
+            client: "c".into(),
+            licence: [0; 16],
+            form: KeyForm::Sealed,
+            roles: vec![],
+            cards: vec![],
+        };
+        let target =
+            CardTarget { client: "c".into(), key: key.clone(), issuer: [0; 8], serial: [0; 10], chip: None };
+        let action = ScriptAction::BlockCard(Empty {});
+        let script = Script { target: target.clone(), challenge: [0; 4], action };
+        let load = LoadAuthorize {
+            client: "c".into(),
+            key,
+            issuer: [0; 8],
+            serial: [0; 10],
+            chip: None,
+            purse: 1,
+            random: [0; 4],
+            counter: 0,
+            balance: 0,
+            amount: 0,
+            terminal: [0; 6],
+            mac1: [0; 4],
+            signer: "s".into(),
+            token: Bytes(vec![]),
+            signature: [0; 64],
+        };
         // Columns: Uninitialised, Sealed, Recovering, Operational, Zeroised, Fault. Written from the demands, not from
         // the table above.
         vec![
@@ -78,6 +107,14 @@ mod tests {
             (R::Records(Records { records: vec![] }), "--y---"),
             (R::ReplayEnd(ReplayEnd { checkpoint: String::new() }), "--y---"),
             (R::Command(Bytes(vec![])), "---y--"),
+            (R::CardKeys(card_keys), "---y--"),
+            (R::Licence(LicenceQuery { client: "c".into(), licence: [0; 16] }), "---y--"),
+            (R::ListBytes(ListBytes { part: ListPart::Base, bytes: Bytes(vec![]) }), "---y--"),
+            (R::ListSign(ListSign { client: "c".into(), wall: "a".into() }), "---y--"),
+            (R::LoadAuthorize(load), "---y--"),
+            (R::Script(script), "---y--"),
+            (R::Authenticate(Authenticate { target, challenge: [0; 8] }), "---y--"),
+            (R::Fetch(Ticket { ticket: 0 }), "---y--"),
         ]
     }
 
@@ -116,7 +153,7 @@ mod tests {
         // A new request without a row here is found by its tag.
         assert_eq!(
             keyd.iter().map(|(request, _)| request.tag()).collect::<Vec<_>>(),
-            (1..=14).collect::<Vec<_>>()
+            (1..=22).collect::<Vec<_>>()
         );
         assert_eq!(
             officers.iter().map(|(request, _)| request.tag()).collect::<Vec<_>>(),

@@ -184,7 +184,7 @@ fn a_generated_key_is_like_an_imported_one() {
     set_state(&module, &people, 0x43, KeyState::Active).unwrap();
     let disk = keyd.stop();
     let again = restart(&people, &disk).unwrap();
-    assert_eq!(again.live(|live| Ok(live.masters.len())).unwrap(), 1);
+    assert_eq!(again.live(|live| Ok(live.keys.len())).unwrap(), 1);
 }
 
 #[test]

@@ -4,4 +4,10 @@ mod budgets;
 mod ceremony;
 mod golden;
 mod hostile;
+mod licences;
+mod lists;
+mod loads;
+mod mint;
 mod room;
+
+pub(crate) use room::arena;

@@ -60,8 +60,12 @@ pub(super) fn identity() -> SecretKey {
     SecretKey::from_slice(&[0x31; 32]).unwrap()
 }
 
+pub(crate) fn arena() -> Arena {
+    Arena::reserve(1 << 16, Preference::Auto).unwrap()
+}
+
 pub(super) fn new_module() -> Arc<Module> {
-    let arena = Arena::reserve(1 << 16, Preference::Auto).unwrap();
+    let arena = arena();
     let identity = arena.alloc(32, |bytes| {
         bytes.copy_from_slice(&identity().to_bytes());
         Ok::<(), ()>(())

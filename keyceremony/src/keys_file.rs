@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use wire::command::{ComponentSpec, Id, ImportKey, component_commitment};
 use wire::key::{
-    Algorithm, FactorSource, KeyAttributes, KeyId, KeyVersion, LEVELS_MAX, Level, Lineage, Usage,
+    Algorithm, FactorSource, KeyAttributes, KeyId, KeyVersion, LEVELS_MAX, Level, Lineage, SessionRule, Usage,
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -28,7 +28,17 @@ struct Document {
     #[serde(default, rename = "note")]
     _note: Option<String>,
     levels: Vec<LevelRow>,
+    /// What the keys are for; checking TACs where the file does not say.
+    usage: Option<Vec<String>>,
+    session: Option<String>,
     versions: Vec<VersionRow>,
+}
+
+/// Several of them: the masters of a practice city.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Collection {
+    keys: Vec<Document>,
 }
 
 #[derive(Deserialize)]
@@ -107,8 +117,37 @@ pub(crate) fn read(path: &Path, custodians: usize) -> Result<Vec<KeyToImport>, F
     })
 }
 
+/// Reads a file of many lineages, for practice keys beyond the day's.
+pub(crate) fn read_masters(path: &Path, custodians: usize) -> Result<Vec<KeyToImport>, Failure> {
+    let bytes = Zeroizing::new(files::read(path, "the file of masters")?);
+    parse_masters(&bytes, custodians).map_err(|why| {
+        let path = path.display();
+        Failure::new(
+            format!("主密钥文件 {path} 有误;请用 citycard masters 重新生成。"),
+            format!("{path}: {why}; make it anew with citycard masters"),
+        )
+    })
+}
+
+fn parse_masters(bytes: &[u8], custodians: usize) -> Result<Vec<KeyToImport>, String> {
+    let collection: Collection = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let keys = collection
+        .keys
+        .iter()
+        .enumerate()
+        .map(|(at, document)| keys_of(document, custodians).map_err(|why| format!("keys[{at}].{why}")));
+    Ok(keys.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
 fn parse(bytes: &[u8], custodians: usize) -> Result<Vec<KeyToImport>, String> {
     let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if document.levels.is_empty() {
+        return Err(format!("levels: 0 of them, where 1 to {LEVELS_MAX} are possible"));
+    }
+    keys_of(&document, custodians)
+}
+
+fn keys_of(document: &Document, custodians: usize) -> Result<Vec<KeyToImport>, String> {
     let path = format!("{}/{}/{}", document.applet, document.key_set, document.role);
     let lineage = Lineage::parse(&path).ok_or_else(|| {
         format!("applet, key_set and role give '{path}', which is no lineage like transit/purse/tac")
@@ -116,6 +155,20 @@ fn parse(bytes: &[u8], custodians: usize) -> Result<Vec<KeyToImport>, String> {
     let level = Level::from_name(&document.level)
         .ok_or_else(|| format!("level: '{}' is not root, province, city or card", document.level))?;
     let levels = levels(&document.levels)?;
+    let usage = document.usage.as_ref().map_or_else(
+        || Ok(vec![Usage::VerifyTac]),
+        |names| {
+            let usage = |name: &String| {
+                Usage::from_name(name).ok_or_else(|| format!("usage: '{name}' is no use of a key"))
+            };
+            names.iter().map(usage).collect()
+        },
+    )?;
+    let session = document
+        .session
+        .as_ref()
+        .map(|name| SessionRule::from_name(name).ok_or_else(|| format!("session: '{name}' is not p1 or p2")));
+    let session = session.transpose()?;
     if document.versions.is_empty() {
         return Err("versions: there is no key version".to_owned());
     }
@@ -135,9 +188,9 @@ fn parse(bytes: &[u8], custodians: usize) -> Result<Vec<KeyToImport>, String> {
             algorithm,
             level,
             levels: levels.clone(),
-            usage: vec![Usage::VerifyTac],
+            usage: usage.clone(),
             kcv: kcv(&row.kcv, &place)?,
-            session: None,
+            session,
         };
         let parts = parts(&row.components, custodians, &place)?;
         keys.push(KeyToImport { attributes, parts });
@@ -146,9 +199,9 @@ fn parse(bytes: &[u8], custodians: usize) -> Result<Vec<KeyToImport>, String> {
 }
 
 fn levels(rows: &[LevelRow]) -> Result<Vec<FactorSource>, String> {
-    if !(1..=LEVELS_MAX).contains(&rows.len()) {
+    if rows.len() > LEVELS_MAX {
         return Err(format!(
-            "levels: {} derivation levels, where 1 to {LEVELS_MAX} are possible",
+            "levels: {} derivation levels, where at most {LEVELS_MAX} are possible",
             rows.len()
         ));
     }

@@ -22,10 +22,14 @@ const LEAF_DAYS: i64 = 7;
 const CLOCK_SKEW: Duration = Duration::minutes(10);
 
 /// The clients of a rehearsal: file name and SPIFFE id.
-const CLIENTS: [(&str, &str); 3] = [
+const CLIENTS: [(&str, &str); 7] = [
     ("clearing", "spiffe://weihai.example/clearing/engine-1"),
     ("auditor", "spiffe://weihai.example/audit/desk-1"),
     ("officer", "spiffe://weihai.example/officers/relay-1"),
+    ("line", "spiffe://weihai.example/perso/line-1"),
+    ("cards", "spiffe://weihai.example/cards/desk-1"),
+    ("terminal", "spiffe://weihai.example/terminals/load-1"),
+    ("health", "spiffe://weihai.example/health/perso-1"),
 ];
 
 /// What was made, in a line each.

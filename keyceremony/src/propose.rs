@@ -6,13 +6,18 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wire::cbor::Empty;
-use wire::command::{Action, CardRef, ComponentSpec, ImportKey, Limits, ResetBudget, SetDigest, SetKeyState};
+use wire::command::{
+    Action, CardRef, ComponentSpec, ImportKey, Limits, Named, ResetBudget, SetDigest, SetKeyState, TokenName,
+};
 use wire::key::{
-    Algorithm, FactorSource, KeyAttributes, KeyId, KeyState, KeyVersion, LEVELS_MAX, Level, Lineage, Usage,
+    Algorithm, KeyAttributes, KeyId, KeyState, KeyVersion, LEVELS_MAX, Level, Lineage, SessionRule, Usage,
 };
 
 use crate::failure::Failure;
 use crate::files;
+use crate::grants;
+use crate::instance::Instance;
+use crate::profile_file;
 use crate::words::from_hex;
 
 /// What a command does.
@@ -66,12 +71,77 @@ pub(crate) enum Proposal {
         /// JSON file: lineage, version, algorithm, level, levels, kcv, and each custodian's line from `commit`.
         spec: PathBuf,
     },
+    /// Make a key version inside the module. 在模块内生成密钥
+    Generate {
+        /// TOML file: lineage, version, algorithm, level, levels, usage, session. See the README.
+        spec: PathBuf,
+    },
+    /// Approve an applet's profile. 批准应用密钥方案
+    Profile {
+        /// The profile, for example policies/applets/transit.toml.
+        file: PathBuf,
+    },
+    /// Grant a licence: so many card key sets for a line. 授予个人化许可
+    Licence {
+        /// TOML file: line, applet, transport, roles, issuer, first, last, quantity, from, until. See the README.
+        file: PathBuf,
+        /// The published log: profile digest and fingerprint of the transport key are taken from it.
+        #[arg(long, value_name = "DIR")]
+        log: PathBuf,
+    },
+    /// End a licence. 终止许可
+    EndLicence {
+        /// Its id, 32 hex digits.
+        id: String,
+    },
+    /// Declare cards of a licence spoiled: their numbers are dead, as many others may be made. 废卡核销
+    Spoil {
+        /// The licence's id, 32 hex digits.
+        id: String,
+        /// The cards: a file with one card number of 20 digits in a line.
+        #[arg(long, value_name = "FILE")]
+        cards: PathBuf,
+    },
+    /// Enrol the key of a ledger, whose tokens authorise loads. 登记账务令牌密钥
+    TokenKey {
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        /// Its P-256 public key: PEM file (SubjectPublicKeyInfo).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Applet whose cards it pays for.
+        #[arg(long)]
+        wall: String,
+        /// Yuan a day that its tokens may load.
+        #[arg(long)]
+        daily_yuan: u64,
+        /// Until when, RFC 3339: 2027-12-31T00:00:00Z.
+        #[arg(long)]
+        until: String,
+    },
+    /// End the key of a ledger. 停用账务令牌密钥
+    EndToken {
+        /// Its name.
+        name: String,
+    },
+    /// Approve a blacklist that takes many cards off. 批准移出多张卡的黑名单
+    ApproveList {
+        /// The list's body.
+        file: PathBuf,
+        /// The list in force, to count who leaves.
+        #[arg(long, value_name = "FILE")]
+        base: PathBuf,
+        /// Applet.
+        #[arg(long)]
+        wall: String,
+    },
     /// DANGER: wipe every key from the module until it is restarted and unsealed. 危险:清除模块中的全部密钥
     Zeroise,
 }
 
 impl Proposal {
-    pub(crate) fn action(&self) -> Result<Action, Failure> {
+    pub(crate) fn action(&self, instance: &Instance) -> Result<Action, Failure> {
         Ok(match self {
             Self::SetPolicy { file } => Action::SetPolicy(digest(file, "the policy")?),
             Self::SetCa { file } => Action::SetCa(digest(file, "the CA bundle")?),
@@ -82,6 +152,16 @@ impl Proposal {
             Self::SetLimits { card, version } => Action::SetLimits(Limits { card: *card, version: *version }),
             Self::Import { spec } => Action::ImportKey(import(spec)?),
             Self::Zeroise => Action::Zeroise(Empty {}),
+            Self::Generate { spec } => Action::GenerateKey(grants::generate(spec)?),
+            Self::Profile { file } => Action::SetProfile(profile_file::read(file)?.profile),
+            Self::Licence { file, log } => Action::GrantLicence(grants::licence(file, log, instance)?),
+            Self::EndLicence { id } => Action::RevokeLicence(Named { id: grants::id(id)? }),
+            Self::Spoil { id, cards } => Action::Spoil(grants::spoilage(id, cards)?),
+            Self::TokenKey { name, key, wall, daily_yuan, until } => {
+                Action::EnrolToken(grants::token_key(name, key, wall, *daily_yuan, until)?)
+            }
+            Self::EndToken { name } => Action::RevokeToken(TokenName { name: name.clone() }),
+            Self::ApproveList { file, base, wall } => Action::ApproveList(grants::list(file, base, wall)?),
         })
     }
 }
@@ -155,6 +235,9 @@ struct ImportSpec {
     level: String,
     levels: Vec<String>,
     kcv: String,
+    /// What it is for; checking TACs where the file does not say.
+    usage: Option<Vec<String>>,
+    session: Option<String>,
     components: Vec<ComponentLine>,
 }
 
@@ -172,14 +255,15 @@ fn import(path: &Path) -> Result<ImportKey, Failure> {
 fn parse_import(text: &str) -> Result<ImportKey, String> {
     let spec: ImportSpec = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let no = |field: &str, value: &str| format!("{field}: '{value}' is not possible");
-    if !(1..=LEVELS_MAX).contains(&spec.levels.len()) {
-        return Err(format!("levels: {} of them, where 1 to {LEVELS_MAX} are possible", spec.levels.len()));
+    if spec.levels.len() > LEVELS_MAX {
+        return Err(format!(
+            "levels: {} of them, where at most {LEVELS_MAX} are possible",
+            spec.levels.len()
+        ));
     }
-    let level = |text: &String| match text.as_str() {
-        "issuer_id" => Ok(FactorSource::ISSUER_ID),
-        "asn_right8" => Ok(FactorSource::ASN_RIGHT8),
-        hex => from_hex(hex).map(FactorSource::Literal).ok_or_else(|| no("levels", hex)),
-    };
+    let level = |text: &String| profile_file::level(text).map_err(|_| no("levels", text));
+    let usage = |name: &String| Usage::from_name(name).ok_or_else(|| no("usage", name));
+    let session = |name: &String| SessionRule::from_name(name).ok_or_else(|| no("session", name));
     let component = |(at, part): (usize, &ComponentLine)| {
         let place = format!("components[{at}]");
         Ok::<_, String>(ComponentSpec {
@@ -198,9 +282,12 @@ fn parse_import(text: &str) -> Result<ImportKey, String> {
                 .ok_or_else(|| no("algorithm", &spec.algorithm))?,
             level: Level::from_name(&spec.level).ok_or_else(|| no("level", &spec.level))?,
             levels: spec.levels.iter().map(level).collect::<Result<_, _>>()?,
-            usage: vec![Usage::VerifyTac],
+            usage: match &spec.usage {
+                Some(names) => names.iter().map(usage).collect::<Result<_, _>>()?,
+                None => vec![Usage::VerifyTac],
+            },
             kcv: from_hex(&spec.kcv).ok_or_else(|| no("kcv", &spec.kcv))?,
-            session: None,
+            session: spec.session.as_ref().map(session).transpose()?,
         },
         components: components.collect::<Result<_, _>>()?,
     })
@@ -209,6 +296,7 @@ fn parse_import(text: &str) -> Result<ImportKey, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::key::FactorSource;
 
     const IMPORT: &str = r#"{"lineage":"transit/purse/tac","version":"02","algorithm":"sm4","level":"city",
         "levels":["0102030405060708","asn_right8"],"kcv":"58A90D","components":[
@@ -226,7 +314,7 @@ mod tests {
         assert_eq!(import.components[1].custodian, "wu");
         for (from, to, named) in [
             ("\"level\"", "\"floor\"", "floor"),
-            ("\"sm4\"", "\"aes\"", "algorithm"),
+            ("\"sm4\"", "\"rsa\"", "algorithm"),
             ("0102030405060708", "01020304050607", "levels"),
             ("AD5B4C", "AD5B", "components[1].kcv"),
             ("0001\"", "001\"", "components[0].commitment"),

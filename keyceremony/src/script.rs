@@ -1,6 +1,6 @@
 //! The script of a ceremony: closed TOML, ordered steps, and what is said at each, Chinese and English.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -18,7 +18,49 @@ pub(crate) struct Script {
     pub(crate) origin: String,
     pub(crate) officers: Set,
     pub(crate) custodians: Set,
+    /// Files of applet profiles, beside the script; their masters are made where nobody imported them.
+    #[serde(default)]
+    pub(crate) profiles: Vec<PathBuf>,
+    /// Keys to make that no profile names.
+    #[serde(default)]
+    pub(crate) keys: Vec<KeyRow>,
+    #[serde(default)]
+    pub(crate) licences: Vec<LicenceRow>,
+    pub(crate) ledger: Option<LedgerRow>,
     steps: Vec<Step>,
+}
+
+/// A key without levels.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyRow {
+    pub(crate) key: String,
+    pub(crate) algorithm: String,
+    pub(crate) usage: String,
+}
+
+/// A licence that lasts as many days.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LicenceRow {
+    pub(crate) line: String,
+    pub(crate) applet: String,
+    pub(crate) transport: String,
+    pub(crate) issuer: String,
+    pub(crate) first: String,
+    pub(crate) last: String,
+    pub(crate) quantity: u64,
+    pub(crate) days: u64,
+}
+
+/// The ledger whose public key comes with the rehearsal.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LedgerRow {
+    pub(crate) name: String,
+    pub(crate) wall: String,
+    pub(crate) daily_yuan: u64,
+    pub(crate) days: u64,
 }
 
 /// m, and the names of the n.
@@ -61,6 +103,9 @@ pub(crate) enum Action {
     ApproveFiles,
     ImportKeys,
     ActivateKeys,
+    MakeKeys,
+    ApproveProfiles,
+    GrantLicences,
     Close,
 }
 
@@ -72,7 +117,7 @@ pub(crate) enum Run {
 }
 
 impl Action {
-    const ALL: [Self; 12] = [
+    const REQUIRED: [Self; 12] = [
         Self::Greet,
         Self::EnrolOfficers,
         Self::EnrolCustodians,
@@ -101,6 +146,9 @@ impl Action {
             Self::ApproveFiles => "approve-files",
             Self::ImportKeys => "import-keys",
             Self::ActivateKeys => "activate-keys",
+            Self::MakeKeys => "make-keys",
+            Self::ApproveProfiles => "approve-profiles",
+            Self::GrantLicences => "grant-licences",
             Self::Close => "close",
         }
     }
@@ -111,7 +159,14 @@ impl Action {
                 matches!(run, Run::First)
             }
             Self::Unseal | Self::Floor | Self::Recover => matches!(run, Run::Again),
-            Self::Greet | Self::ApproveFiles | Self::ImportKeys | Self::ActivateKeys | Self::Close => true,
+            Self::Greet
+            | Self::ApproveFiles
+            | Self::ImportKeys
+            | Self::ActivateKeys
+            | Self::MakeKeys
+            | Self::ApproveProfiles
+            | Self::GrantLicences
+            | Self::Close => true,
         }
     }
 }
@@ -149,7 +204,7 @@ impl Script {
             let names = pair.iter().map(|action| action.as_str()).collect::<Vec<_>>().join("' before '");
             return Err(format!("steps: '{names}' is not the order of a ceremony"));
         }
-        if let Some(missing) = Action::ALL.iter().find(|action| !order.contains(action)) {
+        if let Some(missing) = Action::REQUIRED.iter().find(|action| !order.contains(action)) {
             return Err(format!("steps: '{}' is missing", missing.as_str()));
         }
         Ok(script)
@@ -182,12 +237,27 @@ mod tests {
                 "approve-files",
                 "import-keys",
                 "activate-keys",
+                "make-keys",
+                "approve-profiles",
+                "grant-licences",
                 "close"
             ]
         );
         assert_eq!(
             names(Run::Again),
-            ["greet", "unseal", "floor", "recover", "approve-files", "import-keys", "activate-keys", "close"]
+            [
+                "greet",
+                "unseal",
+                "floor",
+                "recover",
+                "approve-files",
+                "import-keys",
+                "activate-keys",
+                "make-keys",
+                "approve-profiles",
+                "grant-licences",
+                "close"
+            ]
         );
         let words =
             script.steps.iter().flat_map(|step| [&step.zh, &step.en, &step.proves_zh, &step.proves_en]);

@@ -2,9 +2,12 @@
 //! Chinese.
 
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use wire::command::{Action, Command, PublicKey, Quorum};
 use wire::error::Refusal;
 use wire::key::{FactorSource, KeyAttributes};
+use wire::profile::ProfileRole;
 use wire::purse::to_hex;
 
 /// Bytes of a fingerprint: 128 bits, nobody finds a second key for them.
@@ -81,8 +84,41 @@ fn details(action: &Action) -> Vec<String> {
         | Action::SetCa(_)
         | Action::ResetBudget(_)
         | Action::SetLimits(_)
-        | Action::Zeroise(_) => Vec::new(),
+        | Action::Zeroise(_)
+        | Action::RevokeLicence(_)
+        | Action::RevokeToken(_)
+        | Action::ApproveList(_) => Vec::new(),
+        Action::SetProfile(profile) => profile.roles.iter().map(profile_role).collect(),
+        Action::GrantLicence(licence) => vec![
+            format!("  有效期 valid     {} … {}", date(licence.not_before), date(licence.not_after)),
+            format!("  方案 profile     SHA-256 {}", to_hex(&licence.profile)),
+            format!(
+                "  传输密钥 transport {} 指纹 fingerprint {}",
+                licence.transport,
+                to_hex(&licence.fingerprint)
+            ),
+        ],
+        Action::Spoil(spoilage) => {
+            spoilage.cards.iter().map(|card| format!("  废卡 spoiled     {}", to_hex(card))).collect()
+        }
+        Action::EnrolToken(key) => vec![format!("  有效至 until     {}", date(key.not_after))],
     }
+}
+
+fn profile_role(role: &ProfileRole) -> String {
+    let (name, index, layout) = (&role.role, role.index, role.mac);
+    let (algorithm, steps) = (role.algorithm, steps(&role.levels));
+    format!(
+        "  密钥 key         {name} ← {} {algorithm}, {steps}, 索引 index {index:02X}, MAC {layout}",
+        role.key
+    )
+}
+
+/// Unix seconds as a date that people read.
+pub(crate) fn date(seconds: u64) -> String {
+    let moment =
+        i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{seconds} s"))
 }
 
 fn members(what: &str, set: &Quorum) -> Vec<String> {
@@ -91,15 +127,20 @@ fn members(what: &str, set: &Quorum) -> Vec<String> {
 }
 
 fn attributes(key: &KeyAttributes) -> String {
-    let steps = key.levels.iter().map(|level| match level {
+    let steps = steps(&key.levels);
+    let usage = key.usage.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("  密钥 key         level {}, derived {steps}, for {usage}", key.level)
+}
+
+fn steps(levels: &[FactorSource]) -> String {
+    let steps = levels.iter().map(|level| match level {
         FactorSource::IssuerId(_) => "issuer_id".to_owned(),
         FactorSource::AsnRight8(_) => "asn_right8".to_owned(),
         FactorSource::Literal(bytes) => to_hex(bytes),
         FactorSource::Chip(_) => "chip".to_owned(),
     });
     let steps = steps.collect::<Vec<_>>().join(" → ");
-    let usage = key.usage.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    format!("  密钥 key         level {}, derived {steps}, for {usage}", key.level)
+    if steps.is_empty() { "—".to_owned() } else { steps }
 }
 
 /// The module's refusal in Chinese. Its own sentence, in English, names persons and keys.
@@ -149,6 +190,30 @@ pub(crate) fn refusal(code: Refusal) -> &'static str {
         R::RecordOld => "密钥记录比日志旧;请从快照恢复。",
         R::RecordMissing => "缺少日志中的密钥记录;请从快照恢复。",
         R::AckForged => "keyd 的确认与模块不符;请停止操作并通知审计员。",
+        R::NoSuchLicence => "没有这样的许可,或不属于该生产线。",
+        R::LicenceExpired => "许可不在有效期内,或已终止。",
+        R::LicenceUsedUp => "许可数量已用完。",
+        R::CardRange => "卡号不在许可的号段内,或不是卡号。",
+        R::CardSpoiled => "该卡已作废卡核销。",
+        R::ProfileChanged => "应用密钥方案已变更,请申请新的许可。",
+        R::TransportKey => "传输密钥不是许可所指的,或未启用。",
+        R::BadProfile => "应用密钥方案不成立,或与密钥不符。",
+        R::CardChip => "芯片因子缺失、多余,或与上次不同。",
+        R::BadLicence => "许可所指的内容不存在,或数量、号段不成立。",
+        R::ListFormat => "名单格式有误。",
+        R::ListEpoch => "名单期号不是下一期。",
+        R::ListRemovals => "移出的卡过多,须由安全官批准。",
+        R::ListBase => "所附的现行名单不是日志中的那一份。",
+        R::NoSuchToken => "没有这样的账务密钥,或已停用。",
+        R::BadToken => "账务令牌无效。",
+        R::TokenMismatch => "账务令牌与请求不符。",
+        R::TokenUsed => "该卡的该计数器已答复过另一请求。",
+        R::LoadCounter => "卡计数器低于已答复的值。",
+        R::MacWrong => "卡的 MAC 错误。",
+        R::ValueCeiling => "账务密钥当日限额已用完。",
+        R::TokenDate => "账务令牌的日期与模块相差过大。",
+        R::Withheld => "该卡或密钥版本的失败次数已达上限。",
+        R::BadScript => "脚本字段不成立。",
     }
 }
 

@@ -357,6 +357,12 @@ struct Rehearse {
     /// Practice keys with their components (keys.json).
     #[arg(long, value_name = "FILE")]
     keys: PathBuf,
+    /// More practice masters with their components, made by `citycard masters`; without it the module makes them.
+    #[arg(long, value_name = "FILE")]
+    masters: Option<PathBuf>,
+    /// Public key of the practice ledger, made by `citycard ledger`; without it no ledger is enrolled.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
     /// The policy file that keyd will load.
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,

@@ -39,7 +39,7 @@ pub(super) fn propose(verb: &Propose) -> Result<(), Failure> {
             ..Target::new(&instance, size.unwrap_or_default(), verb.window)
         },
     };
-    let signed = ceremony::propose(&target, &verb.proposer, verb.action.action()?)?;
+    let signed = ceremony::propose(&target, &verb.proposer, verb.action.action(&instance)?)?;
     write_proposal(&verb.out, &signed)
 }
 

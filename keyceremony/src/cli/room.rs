@@ -180,6 +180,8 @@ pub(super) fn rehearse(verb: &Rehearse) -> Result<(), Failure> {
         log: verb.log.clone().unwrap_or_else(|| verb.state.join("log")),
         socket: verb.socket.officers_socket.clone(),
         keys: verb.keys.clone(),
+        masters: verb.masters.clone(),
+        ledger: verb.ledger.clone(),
         policy: verb.policy.clone(),
         ca: verb.ca.clone(),
         agreeing: !verb.ask,

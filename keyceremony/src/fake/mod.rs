@@ -20,6 +20,7 @@ use wire::cbor::{Bytes, Cbor, Empty};
 use wire::command::{Action, Id, ImportKey, PublicKey, SignedCommand, component_commitment};
 use wire::error::{Refusal, Refused};
 use wire::frame::*;
+use wire::key::KeyAttributes;
 use wire::quorum;
 use wire::seal;
 use wire::share::ShareSet;
@@ -254,7 +255,17 @@ impl State {
             self.import = Some((bytes.to_vec(), command.id, spec, Vec::new()));
             return Ok(CommandDone { index: None, kcv: None, components: Some(Progress { have: 0, need }) });
         }
-        Ok(self.carried_out(bytes, None))
+        let made = match command.action {
+            Action::GenerateKey(attributes) => Some(KeyMade {
+                attributes: KeyAttributes { kcv: [1, 2, 3], ..attributes },
+                sequence: self.log.next_sequence(),
+                digest: [1; 32],
+                fingerprint: id(),
+                public: None,
+            }),
+            _ => None,
+        };
+        Ok(self.carried_out(bytes, made))
     }
 
     fn carried_out(&mut self, bytes: &[u8], made: Option<KeyMade>) -> CommandDone {
@@ -302,7 +313,7 @@ impl State {
 
     fn make(&mut self, event: Event, node: Id) -> u64 {
         let (seq, mono_ns) = (self.tree.size(), self.tree.size() + 1);
-        let state_root = self.log.advance(&event, self.boot, node, mono_ns).unwrap();
+        let state_root = self.log.advance(&event, self.boot, node, [0, mono_ns]).unwrap();
         let entry = Entry {
             version: 1,
             seq,

@@ -4,6 +4,7 @@
 mod again;
 mod cast;
 mod first;
+mod grants;
 mod keys;
 mod place;
 mod summary;
@@ -27,6 +28,7 @@ use crate::instance::Instance;
 use crate::keys_file::{self, KeyToImport};
 use crate::link::Link;
 use crate::logbook;
+use crate::profile_file::{self, ProfileFile};
 use crate::prompt::Prompter;
 use crate::script::{Action, Run, Script};
 use crate::transcript::{Tee, quote};
@@ -44,6 +46,10 @@ pub(crate) struct Options {
     pub(crate) log: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) keys: PathBuf,
+    /// More masters as components, for personalization.
+    pub(crate) masters: Option<PathBuf>,
+    /// Public key of the practice ledger.
+    pub(crate) ledger: Option<PathBuf>,
     pub(crate) policy: PathBuf,
     pub(crate) ca: PathBuf,
     /// The reader is a program that says yes.
@@ -59,6 +65,7 @@ struct Rehearsal<R, W> {
     link: Link,
     room: Prompter<R, Tee<W>>,
     keys: Vec<KeyToImport>,
+    profiles: Vec<ProfileFile>,
     policy: Digest,
     ca: Digest,
     boot: Id,
@@ -77,7 +84,14 @@ pub(crate) fn run<R: BufRead, W: Write>(
 ) -> Result<Summary, Failure> {
     let script = Script::read(&options.script)?;
     // Everything that a person may have got wrong is found before the first step.
-    let keys = keys_file::read(&options.keys, script.custodians.names.len())?;
+    let custodians = script.custodians.names.len();
+    let mut keys = keys_file::read(&options.keys, custodians)?;
+    if let Some(masters) = &options.masters {
+        keys.extend(keys_file::read_masters(masters, custodians)?);
+    }
+    let beside = options.script.parent().unwrap_or_else(|| std::path::Path::new(""));
+    let profiles = script.profiles.iter().map(|file| profile_file::read(&beside.join(file)));
+    let profiles = profiles.collect::<Result<_, _>>()?;
     let policy = Sha256::digest(files::read(&options.policy, "the policy")?).into();
     let ca = Sha256::digest(files::read(&options.ca, "the CA bundle")?).into();
     let place = Place::new(&options.state);
@@ -91,6 +105,7 @@ pub(crate) fn run<R: BufRead, W: Write>(
         place,
         link,
         keys,
+        profiles,
         policy,
         ca,
         cast: Cast::default(),
@@ -148,6 +163,9 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             Action::ApproveFiles => self.approve_files(),
             Action::ImportKeys => self.import_keys(),
             Action::ActivateKeys => self.activate_keys(),
+            Action::MakeKeys => self.make_keys(),
+            Action::ApproveProfiles => self.approve_profiles(),
+            Action::GrantLicences => self.grant_licences(),
             Action::Close => self.close(),
         }
     }
@@ -271,7 +289,13 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             let (made, kcv) = (&key.made.attributes, to_hex(&key.made.attributes.kcv));
             self.room
                 .say(&format!("    密钥 key         {id} {} KCV {kcv} {}", made.algorithm, key.state))?;
-            self.summary.key(made, key.state);
+            self.summary.key(made, key.state, key.made.public.as_ref());
+        }
+        for known in book.state.licences() {
+            let (licence, issued) = (&known.licence, known.issued());
+            let (id, line) = (to_hex(&licence.id), &licence.line);
+            self.room.say(&format!("    许可 licence     {id} {line} {issued}/{}", licence.quantity))?;
+            self.summary.licence(known);
         }
         self.summary.instance(&instance_id, &to_hex(&self.boot), &vkey);
         self.say_head(&book.head, &book.note)

@@ -1,6 +1,8 @@
 //! The rehearsal for machines: `--json`.
 
 use serde::Serialize;
+use translog::state::LicenceState;
+use wire::cbor::Bytes;
 use wire::key::{KeyAttributes, KeyState};
 use wire::purse::to_hex;
 
@@ -13,6 +15,7 @@ pub(crate) struct Summary {
     vkey: String,
     steps: Vec<StepRow>,
     keys: Vec<KeyRow>,
+    licences: Vec<LicenceRow>,
     head: Head,
 }
 
@@ -44,6 +47,21 @@ struct KeyRow {
     algorithm: String,
     kcv: String,
     state: String,
+    /// Public half of a signing key, SEC 1 uncompressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct LicenceRow {
+    id: String,
+    line: String,
+    applet: String,
+    transport: String,
+    issuer: String,
+    first: String,
+    quantity: u64,
+    issued: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -58,12 +76,27 @@ impl Summary {
         self.steps.push(StepRow { name, seconds });
     }
 
-    pub(crate) fn key(&mut self, key: &KeyAttributes, state: KeyState) {
+    pub(crate) fn licence(&mut self, known: &LicenceState) {
+        let licence = &known.licence;
+        self.licences.push(LicenceRow {
+            id: to_hex(&licence.id),
+            line: licence.line.clone(),
+            applet: licence.applet.clone(),
+            transport: licence.transport.to_string(),
+            issuer: to_hex(&licence.issuer),
+            first: to_hex(&licence.first),
+            quantity: licence.quantity,
+            issued: known.issued(),
+        });
+    }
+
+    pub(crate) fn key(&mut self, key: &KeyAttributes, state: KeyState, public: Option<&Bytes>) {
         self.keys.push(KeyRow {
             id: key.id().to_string(),
             algorithm: key.algorithm.to_string(),
             kcv: to_hex(&key.kcv),
             state: state.to_string(),
+            public: public.map(|point| to_hex(point)),
         });
     }
 

@@ -100,8 +100,13 @@ fn cipher(
 
 /// The SEC 1 compressed public half.
 pub fn public_key(secret: &SecretKey) -> PublicKey {
+    compressed(&secret.public_key())
+}
+
+/// A public key in SEC 1 compressed form.
+pub fn compressed(key: &p256::PublicKey) -> PublicKey {
     let mut bytes = [0; 33];
-    let point = secret.public_key().to_sec1_point(true);
+    let point = key.to_sec1_point(true);
     for (to, from) in bytes.iter_mut().zip(point.as_bytes()) {
         *to = *from;
     }

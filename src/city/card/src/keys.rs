@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::random::Random;
 
-const NOTE: &str = "test keys, never production";
+pub(crate) const NOTE: &str = "test keys, never production";
 const COMPONENTS: u64 = 3;
 const VERSIONS: [(u8, Algorithm); 4] =
     [(0x01, Algorithm::Tdes), (0x02, Algorithm::Tdes), (0x41, Algorithm::Sm4), (0x42, Algorithm::Sm4)];
@@ -35,7 +35,7 @@ pub enum KeysError {
     Kcv(String),
 }
 
-fn field<T>(place: impl Into<String>, what: &'static str) -> Result<T, KeysError> {
+pub(crate) fn field<T>(place: impl Into<String>, what: &'static str) -> Result<T, KeysError> {
     Err(KeysError::Field { place: place.into(), what })
 }
 
@@ -53,15 +53,15 @@ struct FileBody {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct LevelBody {
+pub(crate) struct LevelBody {
     source: String,
     bytes: u64,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct VersionBody {
-    version: String,
+pub(crate) struct VersionBody {
+    pub(crate) version: String,
     algorithm: String,
     kcv: String,
     components: Vec<ComponentBody>,
@@ -117,14 +117,13 @@ impl CardKey {
 impl PracticeKeys {
     /// The text of a new key file: versions 01, 02 (3DES) and 41, 42 (SM4) of `transit/purse/tac`, three components each.
     pub fn generate(random: &mut Random) -> Result<Zeroizing<String>, KeysError> {
-        let level = |source: &str| LevelBody { source: source.to_owned(), bytes: 8 };
         let body = FileBody {
             applet: "transit".to_owned(),
             key_set: "purse".to_owned(),
             role: "tac".to_owned(),
             level: "root".to_owned(),
             note: NOTE.to_owned(),
-            levels: vec![level("issuer_id"), level("asn_right8")],
+            levels: card_levels(),
             versions: VERSIONS.map(|(version, algorithm)| new_version(random, version, algorithm)).into(),
         };
         let mut text = Zeroizing::new(Vec::with_capacity(8192));
@@ -192,6 +191,7 @@ impl PracticeKeys {
                 FactorSource::IssuerId(_) => issuer,
                 FactorSource::AsnRight8(_) => card,
                 FactorSource::Literal(bytes) => bytes,
+                FactorSource::Chip(_) => return None,
             };
             key = diversify(master.algorithm, &key, factor).ok()?;
         }
@@ -199,7 +199,7 @@ impl PracticeKeys {
     }
 }
 
-fn new_version(random: &mut Random, version: u8, algorithm: Algorithm) -> VersionBody {
+pub(crate) fn new_version(random: &mut Random, version: u8, algorithm: Algorithm) -> VersionBody {
     loop {
         let mut key = Zeroizing::new([0; 16]);
         let components = (1..=COMPONENTS).map(|custodian| {
@@ -232,11 +232,27 @@ fn level(body: &LevelBody) -> Result<FactorSource, KeysError> {
     }
 }
 
+/// Issuer, then serial.
+pub(crate) fn card_levels() -> Vec<LevelBody> {
+    let level = |source: &str| LevelBody { source: source.to_owned(), bytes: 8 };
+    vec![level("issuer_id"), level("asn_right8")]
+}
+
+/// Algorithm and bytes of one version of a file.
+pub(crate) fn version_key(body: &VersionBody) -> Result<(Algorithm, Zeroizing<[u8; 16]>), KeysError> {
+    combined(body, &[Algorithm::Tdes, Algorithm::Sm4, Algorithm::Aes])
+        .map(|master| (master.algorithm, master.key))
+}
+
 fn master(body: &VersionBody) -> Result<Master, KeysError> {
+    combined(body, &[Algorithm::Tdes, Algorithm::Sm4])
+}
+
+fn combined(body: &VersionBody, algorithms: &[Algorithm]) -> Result<Master, KeysError> {
     let place = format!("version {}", body.version);
     let version = KeyVersion::parse(&body.version);
     let version = version.map_or_else(|| field(&place, "a version is two hex digits"), Ok)?;
-    let algorithm = Algorithm::ALL.iter().copied().find(|algorithm| algorithm.to_string() == body.algorithm);
+    let algorithm = algorithms.iter().copied().find(|algorithm| algorithm.to_string() == body.algorithm);
     let algorithm = algorithm.map_or_else(|| field(&place, "the algorithm is 3des or sm4"), Ok)?;
     if body.components.is_empty() {
         return field(place, "it has no component");

@@ -5,8 +5,10 @@ mod damage;
 mod day;
 mod keys;
 mod line;
+mod masters;
 mod random;
 
 pub use day::{Day, DayLine};
 pub use keys::{KeysError, PracticeKeys};
+pub use masters::{PracticeLoad, PracticeMaster, generate_masters};
 pub use random::Random;

@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use card::{Day, PracticeKeys, Random};
+use card::{Day, PracticeKeys, PracticeLoad, PracticeMaster, Random};
 use clap::{Args, Parser, Subcommand};
+use p256::ecdsa::SigningKey;
+use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use wire::api::CSV_HEADER;
+use wire::key::KeyId;
+use wire::purse::{bcd, hex};
 use zeroize::Zeroizing;
 
 /// Rehearsal material: practice keys and practice days. Never production. 演练材料生成，不得用于生产。
@@ -33,6 +37,62 @@ enum Command {
     /// Make practice keys: two 3DES and two SM4 versions, three components each. 生成演练密钥。
     #[command(after_help = "Example: citycard keys --out keys.json")]
     Keys(KeysArguments),
+    /// Make practice masters of the transit applet and transport keys of the practice lines. 生成演练主密钥。
+    #[command(after_help = "Example: citycard masters --out masters.json")]
+    Masters(KeysArguments),
+    /// Make the key of a practice ledger: ledger.key, and ledger.pem to enrol. 生成演练账务密钥。
+    #[command(after_help = "Example: citycard ledger --out practice")]
+    Ledger(LedgerArguments),
+    /// Print what a load terminal sends for a practice card: MAC1 by the card, token by the ledger. 生成演练圈存请求。
+    #[command(
+        after_help = "Example: citycard load --masters masters.json --ledger ledger.key --instance HEX --serial \
+  00003101000020000001 --counter 1 --amount 5000 > load.json"
+    )]
+    Load(LoadArguments),
+}
+
+#[derive(Debug, Args)]
+struct LedgerArguments {
+    /// The folder; ledger.key and ledger.pem must not exist in it.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct LoadArguments {
+    /// File that `citycard masters` made.
+    #[arg(long, value_name = "FILE")]
+    masters: PathBuf,
+    /// ledger.key that `citycard ledger` made.
+    #[arg(long, value_name = "FILE")]
+    ledger: PathBuf,
+    /// The ledger's name as it was enrolled.
+    #[arg(long, default_value = "bank-1")]
+    signer: String,
+    /// The service's instance, 32 hex digits.
+    #[arg(long, value_name = "HEX")]
+    instance: String,
+    /// The load master.
+    #[arg(long, default_value = "transit/purse/load@41")]
+    key: String,
+    /// Issuer id of the card, 16 hex digits.
+    #[arg(long, default_value = "2660FFFF00000001")]
+    issuer: String,
+    /// Application serial number of the card, 20 digits.
+    #[arg(long)]
+    serial: String,
+    /// The card's online counter.
+    #[arg(long)]
+    counter: u16,
+    /// Fen to load.
+    #[arg(long)]
+    amount: u32,
+    /// Fen on the card before.
+    #[arg(long, default_value_t = 0)]
+    balance: u32,
+    /// Terminal number, 12 hex digits.
+    #[arg(long, default_value = "112233445566")]
+    terminal: String,
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +128,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Day(arguments) => day(&arguments),
         Command::Keys(arguments) => keys(&arguments),
+        Command::Masters(arguments) => masters(&arguments),
+        Command::Ledger(arguments) => ledger(&arguments),
+        Command::Load(arguments) => load(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,18 +150,70 @@ fn random(purpose: &str, seed: Option<&str>) -> anyhow::Result<Random> {
 
 fn keys(arguments: &KeysArguments) -> anyhow::Result<()> {
     let text = PracticeKeys::generate(&mut random("keys", arguments.seed.as_deref())?)?;
+    write_secret(&arguments.out, text.as_bytes())?;
     let path = arguments.out.display();
-    // Never over an existing file: a service may have its keys already.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&arguments.out)
-        .with_context(|| format!("{path}: cannot make the key file; name one that does not exist yet"))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("{path}: cannot write"))?;
     println!("{path}: 演练密钥 practice keys 01 02 (3des), 41 42 (sm4), never for production");
+    Ok(())
+}
+
+/// Never over an existing file: a service may have its keys already.
+fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(|| {
+            format!("{}: cannot make the key file; name one that does not exist yet", path.display())
+        })?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.with_context(|| format!("{}: cannot write", path.display()))
+}
+
+fn masters(arguments: &KeysArguments) -> anyhow::Result<()> {
+    let text = card::generate_masters(&mut random("masters", arguments.seed.as_deref())?)?;
+    write_secret(&arguments.out, text.as_bytes())?;
+    println!("{}: 演练主密钥 practice masters, never for production", arguments.out.display());
+    Ok(())
+}
+
+fn ledger(arguments: &LedgerArguments) -> anyhow::Result<()> {
+    let mut random = random("ledger", None)?;
+    let key = p256::SecretKey::from_slice(&random.bytes::<32>()).context("chance made no key; try again")?;
+    let secret = key.to_pkcs8_pem(LineEnding::LF).context("the key has no text")?;
+    write_secret(&arguments.out.join("ledger.key"), secret.as_bytes())?;
+    let public = key.public_key().to_public_key_pem(LineEnding::LF).context("the key has no text")?;
+    let path = arguments.out.join("ledger.pem");
+    std::fs::write(&path, public).with_context(|| path.display().to_string())?;
+    println!("{}: 演练账务公钥 practice ledger key to enrol", path.display());
+    Ok(())
+}
+
+fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(&arguments.masters).map(Zeroizing::new);
+    let text =
+        text.with_context(|| format!("{}: make it with citycard masters", arguments.masters.display()))?;
+    let pem = std::fs::read_to_string(&arguments.ledger).map(Zeroizing::new);
+    let pem = pem.with_context(|| format!("{}: make it with citycard ledger", arguments.ledger.display()))?;
+    let signer = SigningKey::from_pkcs8_pem(&pem).context("the ledger's key is no PKCS#8 PEM of P-256")?;
+    let id = KeyId::parse(&arguments.key).context("--key is like transit/purse/load@41")?;
+    let master = PracticeMaster::find(&text, &id)?;
+    let mut random = Random::from_system().context("the system gives no random numbers")?;
+    let now = time::OffsetDateTime::now_utc();
+    let date = format!("{:04}{:02}{:02}", now.year(), u8::from(now.month()), now.day());
+    let moment = format!("{:02}{:02}{:02}", now.hour(), now.minute(), now.second());
+    let practice = PracticeLoad {
+        instance: hex(arguments.instance.as_bytes()).context("--instance is 32 hex digits")?,
+        commit: random.bytes(),
+        signer: arguments.signer.clone(),
+        issuer: hex(arguments.issuer.as_bytes()).context("--issuer is 16 hex digits")?,
+        serial: bcd(arguments.serial.as_bytes()).context("--serial is 20 digits")?,
+        purse: 2,
+        random: random.bytes(),
+        counter: arguments.counter,
+        balance: arguments.balance,
+        amount: arguments.amount,
+        terminal: hex(arguments.terminal.as_bytes()).context("--terminal is 12 hex digits")?,
+        date: bcd(date.as_bytes()).context("this year has no four digits")?,
+        time: bcd(moment.as_bytes()).context("this moment has no six digits")?,
+    };
+    println!("{}", serde_json::to_string_pretty(&master.load(&practice, &signer)?)?);
     Ok(())
 }
 

@@ -23,7 +23,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The city.
     ("card", &["wire", "cardcrypto"]),
     ("clearing", &["client", "wire", "translog"]),
-    ("citykeep", &["client", "clearing", "wire", "translog"]),
+    ("perso", &["client", "wire", "translog"]),
+    ("citykeep", &["client", "clearing", "perso", "wire", "translog"]),
     // Tools.
     ("system-tests", &["wire", "translog", "client", "clearing"]),
     ("xtask", &[]),
@@ -60,7 +61,7 @@ pub(crate) fn check() -> Result<()> {
     let mut broken = direct(&metadata);
     let module = cargo::tree("hsm")?;
     broken.extend(forbidden("hsm", &module, NOT_IN_MODULE));
-    for package in ["xtask", "keyd", "client", "keyceremony", "citykeep", "clearing"] {
+    for package in ["xtask", "keyd", "client", "keyceremony", "citykeep", "clearing", "perso"] {
         broken.extend(forbidden(package, &cargo::tree(package)?, KEY_SIDE));
     }
     broken.extend(unsafe_code()?);
@@ -119,7 +120,7 @@ fn folder(package: &str) -> String {
     match package {
         "xtask" | "keyceremony" => package.to_owned(),
         "system-tests" => "tests".to_owned(),
-        "card" | "clearing" | "citykeep" => format!("src/city/{package}"),
+        "card" | "clearing" | "citykeep" | "perso" => format!("src/city/{package}"),
         _ => format!("src/keep/{package}"),
     }
 }

@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod blacklist;
 mod cli;
 mod failure;
 mod files;
+mod load;
 mod meter;
+mod personalize;
 mod receipt;
 mod report;
 mod service;
@@ -15,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{AuditAction, ClearAction, Cli, Command, ReceiptAction};
+use crate::cli::{AuditAction, BlacklistAction, ClearAction, Cli, Command, PersoAction, ReceiptAction};
 use crate::failure::Failure;
 use crate::report::Report;
 
@@ -35,6 +38,13 @@ fn run(command: Command) -> Result<Report, Failure> {
     match command {
         Command::Audit { action: AuditAction::Verify(arguments) } => audit::verify(&arguments),
         Command::Clear { action: ClearAction::Verify(arguments) } => settle::verify(&arguments),
+        Command::Blacklist { action: BlacklistAction::Build(arguments) } => blacklist::build(&arguments),
+        Command::Blacklist { action: BlacklistAction::Sign(arguments) } => blacklist::sign(&arguments),
+        Command::Blacklist { action: BlacklistAction::Check(arguments) } => blacklist::check(&arguments),
+        Command::Load(arguments) => load::authorize(&arguments),
+        Command::Perso { action: PersoAction::Run(arguments) } => personalize::run(&arguments),
+        Command::Perso { action: PersoAction::Resume(arguments) } => personalize::resume(&arguments),
+        Command::Perso { action: PersoAction::Report(arguments) } => personalize::report(&arguments),
         Command::Keys(arguments) => service::keys(&arguments),
         Command::Receipt { action: ReceiptAction::Verify(arguments) } => receipt::verify(&arguments),
         Command::Status(arguments) => service::status(&arguments),

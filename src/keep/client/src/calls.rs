@@ -11,7 +11,9 @@ use tokio::time::timeout;
 use translog::note::open_checkpoint;
 use translog::proof::TlogProof;
 use wire::api::{
-    CommandBody, KeysBody, MacsVerified, MacsVerify, PROBLEM_TYPE, Problem, Receipt, StatusBody,
+    AuthenticateAnswer, AuthenticateRequest, BATCH_TYPE, CardBody, CardKeySetBody, CardKeysAnswer,
+    CardKeysRequest, CommandBody, KeysBody, LicenceBody, ListAnswer, LoadBodyAnswer, LoadRequest,
+    MacsVerified, MacsVerify, PROBLEM_TYPE, Problem, Receipt, ScriptAnswer, ScriptRequest, StatusBody,
 };
 use wire::purse::to_hex;
 
@@ -43,15 +45,23 @@ struct Call {
     content: &'static str,
     accept: &'static str,
     body: Bytes,
+    /// The same question again has the same answer and does nothing twice.
+    repeatable: bool,
 }
 
 impl Call {
     fn get(path: String, accept: &'static str) -> Self {
-        Self { method: Method::GET, path, content: "", accept, body: Bytes::new() }
+        Self { method: Method::GET, path, content: "", accept, body: Bytes::new(), repeatable: true }
     }
 
     fn post(path: &str, content: &'static str, body: Vec<u8>) -> Self {
-        Self { method: Method::POST, path: path.to_owned(), content, accept: JSON_TYPE, body: body.into() }
+        let (path, body) = (path.to_owned(), body.into());
+        Self { method: Method::POST, path, content, accept: JSON_TYPE, body, repeatable: false }
+    }
+
+    /// A call of the kind that the module prepares and releases.
+    fn prepared(path: &str, content: &'static str, body: Vec<u8>) -> Self {
+        Self { repeatable: true, ..Self::post(path, content, body) }
     }
 }
 
@@ -133,6 +143,51 @@ impl Client {
         self.json(Call::post("/v1/commands", COMMAND_TYPE, command.to_vec())).await
     }
 
+    /// `POST /v1/cards/keys`: key sets of 1 to 128 cards under a licence. A card that the licence has counted before is not
+    /// counted again.
+    pub async fn card_keys(&self, request: &CardKeysRequest) -> Result<CardKeysAnswer, Error> {
+        let answer: CardKeysAnswer = self.ask("/v1/cards/keys", request).await?;
+        let same = |(one, other): (&CardBody, &CardKeySetBody)| one.serial == other.serial;
+        let fits = answer.cards.len() == request.cards.len()
+            && request.cards.iter().zip(&answer.cards).all(same)
+            && answer.cards.iter().all(|card| card.keys.len() == answer.roles.len());
+        if fits { Ok(answer) } else { Err(Error::Answer("the key sets are of other cards".to_owned())) }
+    }
+
+    /// `GET /v1/licences/{id}`: a licence of this client and its count.
+    pub async fn licence(&self, id: &str) -> Result<LicenceBody, Error> {
+        self.json(Call::get(format!("/v1/licences/{id}"), JSON_TYPE)).await
+    }
+
+    /// `POST /v1/blacklists/{wall}`: has a list's body signed, one epoch after the other.
+    pub async fn sign_list(&self, wall: &str, body: Vec<u8>) -> Result<ListAnswer, Error> {
+        self.json(Call::prepared(&format!("/v1/blacklists/{wall}"), BATCH_TYPE, body)).await
+    }
+
+    /// `POST /v1/loads/authorize`: MAC2 of a load, against a ledger's token.
+    pub async fn authorize_load(&self, request: &LoadRequest) -> Result<LoadBodyAnswer, Error> {
+        self.ask("/v1/loads/authorize", request).await
+    }
+
+    /// `POST /v1/scripts/issue`: a whole card command under line protection.
+    pub async fn issue_script(&self, request: &ScriptRequest) -> Result<ScriptAnswer, Error> {
+        self.ask("/v1/scripts/issue", request).await
+    }
+
+    /// `POST /v1/cards/authenticate`: the answer to a card's challenge.
+    pub async fn authenticate(&self, request: &AuthenticateRequest) -> Result<AuthenticateAnswer, Error> {
+        self.ask("/v1/cards/authenticate", request).await
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl serde::Serialize,
+    ) -> Result<T, Error> {
+        let body = serde_json::to_vec(request).map_err(|error| Error::Config(error.to_string()))?;
+        self.json(Call::prepared(path, JSON_TYPE, body)).await
+    }
+
     async fn json<T: serde::de::DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let path = call.path.clone();
         let bytes = self.call(call).await?;
@@ -179,7 +234,7 @@ impl Client {
                 }
                 Err(mut error) => {
                     let never_left = error.take_message().is_some();
-                    let repeatable = never_left || (was_kept && call.method == Method::GET);
+                    let repeatable = never_left || (was_kept && call.repeatable);
                     if !repeatable || sends >= SENDS {
                         let reason = sender.end.reason(&error.into_error()).await;
                         return Err(broken(&reason, &format!("{} {}", call.method, call.path)));

@@ -1,0 +1,97 @@
+//! `citykeep perso`
+
+use std::path::Path;
+
+use perso::{Job, JobError, JobParameters};
+use serde_json::json;
+
+use crate::cli::{PersoReport, PersoResume, PersoRun, Service};
+use crate::failure::Failure;
+use crate::files;
+use crate::meter::Meter;
+use crate::report::Report;
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Parameters(_) | JobError::Busy(_) => Self::untried(error.to_string()),
+            JobError::Service(error) => error.into(),
+            JobError::File(_) | JobError::Journal(_) => Self::no_result("files", error.to_string()),
+            _ => Self::no_result("answer", error.to_string()),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &PersoRun) -> Result<Report, Failure> {
+    let parameters = JobParameters {
+        format: 1,
+        licence: arguments.licence.to_ascii_uppercase(),
+        form: arguments.form.clone(),
+        first: arguments.first.clone(),
+        count: arguments.count,
+        batch: arguments.batch,
+    };
+    work(Job::begin(&arguments.out, &parameters)?, &arguments.out, &arguments.service)
+}
+
+pub(crate) fn resume(arguments: &PersoResume) -> Result<Report, Failure> {
+    work(Job::resume(&arguments.dir)?, &arguments.dir, &arguments.service)
+}
+
+fn work(mut job: Job, dir: &Path, service: &Service) -> Result<Report, Failure> {
+    let client = files::client(service, None)?;
+    let begun = (std::time::Instant::now(), job.done());
+    let mut meter = Meter::new("cards");
+    let licence = job.parameters().licence.clone();
+    let (outcome, known) = files::run(async {
+        let outcome = job.run(&client, |done, count| meter.show(done, count)).await;
+        // What was done is reported even if the licence ends in the middle.
+        client.licence(&licence).await.map(|known| (outcome, known))
+    })?;
+    drop(meter);
+    let report = job.report(&known)?;
+    outcome?;
+    let seconds = begun.0.elapsed().as_secs_f64();
+    let made = report.done - begun.1;
+    let rate = if seconds > 0.0 { f64::from(u32::try_from(made).unwrap_or(u32::MAX)) / seconds } else { 0.0 };
+    let cards = |serial: &Option<String>| serial.clone().unwrap_or_else(|| "–".to_owned());
+    let lines = vec![
+        format!("个人化完成 done: {} of {} cards", report.done, report.wanted),
+        format!("卡号 cards     {} … {}", cards(&report.first), cards(&report.last)),
+        format!("本次 this run  {made} cards, {rate:.0} cards/s"),
+        format!("许可 licence   {} issued of {}, {} left", report.issued, report.quantity, report.left),
+        format!("文件 files     {}", dir.display()),
+        format!("下一步 next    citykeep perso report {} --log LOG --vkey VKEY", dir.display()),
+    ];
+    let json =
+        json!({"ok": true, "report": report, "made": made, "seconds": seconds, "cards_per_second": rate});
+    Ok(Report { lines, json })
+}
+
+pub(crate) fn report(arguments: &PersoReport) -> Result<Report, Failure> {
+    let job = Job::resume(&arguments.dir)?;
+    let vkey = files::read_vkey(&arguments.vkey)?;
+    let found = perso::reconcile(&job, &arguments.log, &vkey)?;
+    if !found.agrees() {
+        let few: Vec<&str> = found.missing.iter().take(5).map(String::as_str).collect();
+        return Err(Failure::no_result(
+            "reconciliation",
+            format!(
+                "files and log do not agree: {} cards in the files, {} in the log, {} counted; not in the log: {} ({}…); \
+                 stop the line and call the auditor",
+                found.files,
+                found.log,
+                found.counted,
+                found.missing.len(),
+                few.join(", ")
+            ),
+        ));
+    }
+    let lines = vec![
+        format!("与日志一致 files and log agree: {} cards of this job", found.files),
+        format!("许可 licence   {} cards counted, {} of them in other jobs", found.counted, found.elsewhere),
+    ];
+    let json = json!({"ok": true, "files": found.files, "log": found.log, "counted": found.counted,
+        "elsewhere": found.elsewhere});
+    Ok(Report { lines, json })
+}

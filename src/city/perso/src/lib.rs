@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod job;
+mod journal;
+mod reconcile;
+
+pub use job::{Job, JobError, JobParameters, Report};
+pub use reconcile::{Reconciliation, reconcile};

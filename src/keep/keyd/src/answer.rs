@@ -36,7 +36,7 @@ impl Answer {
     /// A refusal that is noted.
     pub fn refused(_recorded: Recorded, refusal: &Refusal) -> Self {
         let body = serde_json::to_vec(&refusal.problem()).unwrap_or_default();
-        let mut response = whole(refusal.status, PROBLEM_TYPE, body);
+        let mut response = whole(refusal.status(), PROBLEM_TYPE, body);
         let headers = response.headers_mut();
         if let Some(seconds) = refusal.retry_after_s {
             headers.insert(RETRY_AFTER, seconds.into());

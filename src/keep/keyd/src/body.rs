@@ -89,7 +89,8 @@ impl Reader {
 
 /// A whole small body.
 pub(crate) async fn collect(mut body: Incoming, max: usize, limit: Duration) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::too_large(format!("The body is longer than {max} bytes; send less at once."));
+    let too_large =
+        || Refusal::too_large(format_args!("The body is longer than {max} bytes; send less at once."));
     if http_body::Body::size_hint(&body).lower() > max as u64 {
         return Err(too_large());
     }

@@ -20,6 +20,7 @@ use translog::fs::LogDir;
 use wire::frame::InstanceStatus;
 
 use crate::assertions::Recorder;
+use crate::blacklists::Blacklists;
 use crate::commit::{Committer, Ledger};
 use crate::config::Config;
 use crate::connections::Connections;
@@ -28,6 +29,7 @@ use crate::front::Front;
 use crate::http;
 use crate::module::{Control, GONE, Module};
 use crate::policy::Policy;
+use crate::prepared::PreparedCalls;
 use crate::receipts::Receipts;
 use crate::recovery::{Sources, until_operational};
 use crate::routes::App;
@@ -135,6 +137,7 @@ struct Daemon {
     policy_digest: [u8; 32],
     tls: Arc<Tls>,
     receipts: Receipts,
+    blacklists: Blacklists,
     log: Box<LogDir>,
     store: Box<SledStore>,
 }
@@ -151,6 +154,8 @@ impl Daemon {
         let store = SledStore::open(&config.state_dir)?;
         let receipts = Receipts::open(&config.state_dir.join("receipts"), config.limits.receipts)
             .context("the directory of receipts does not open")?;
+        let blacklists = Blacklists::open(&config.state_dir.join("blacklists"))
+            .context("the directory of blacklists does not open")?;
         Ok(Self {
             config: config.clone(),
             fatal: Fatal::default(),
@@ -158,6 +163,7 @@ impl Daemon {
             policy_digest,
             tls,
             receipts,
+            blacklists,
             log: Box::new(log),
             store: Box::new(store),
         })
@@ -191,6 +197,7 @@ impl Daemon {
                 policy_digest: self.policy_digest,
                 tls: self.tls,
                 receipts: self.receipts,
+                blacklists: self.blacklists,
             };
             serve(parts, module, control, ledger, &instance, signals).await?;
         }
@@ -223,6 +230,7 @@ struct Parts {
     policy_digest: [u8; 32],
     tls: Arc<Tls>,
     receipts: Receipts,
+    blacklists: Blacklists,
 }
 
 async fn serve(
@@ -237,6 +245,7 @@ async fn serve(
     let limits = parts.config.limits;
     let recorder = Recorder::default();
     let singles = Singles::start(module.connect().await.map_err(gone)?, parts.fatal.clone());
+    let prepared = PreparedCalls::start(&module, parts.fatal.clone()).await.map_err(gone)?;
     let app = Arc::new(App {
         policy: RwLock::new(Arc::new(parts.policy)),
         approved: AtomicBool::new(true),
@@ -244,6 +253,8 @@ async fn serve(
         module,
         control: control.clone(),
         singles,
+        prepared,
+        blacklists: parts.blacklists,
         ledger: ledger.clone(),
         receipts: parts.receipts,
         quotas: crate::quota::Quotas::default(),

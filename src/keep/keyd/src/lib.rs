@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod assertions;
+pub mod blacklists;
 mod body;
 pub mod client_id;
 pub mod commit;
@@ -15,6 +16,7 @@ mod http;
 pub mod log;
 pub mod module;
 pub mod policy;
+mod prepared;
 mod problem;
 pub mod quota;
 pub mod receipts;

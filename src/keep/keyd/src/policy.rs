@@ -1,71 +1,16 @@
 //! Who may do what: a closed, typed file; what it does not grant is denied.
 
+mod operation;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use wire::key::Lineage;
 
+pub use self::operation::Operation;
 use crate::client_id::{ClientId, TrustDomain, is_path};
 
 const FORMAT: u64 = 1;
-
-/// Everything that a client can ask of keyd. A route without an operation does not exist.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[serde(rename_all = "kebab-case")]
-#[allow(clippy::exhaustive_enums)]
-pub enum Operation {
-    /// `POST /v1/commands`.
-    CommandsRelay,
-    /// `GET /v1/keys`.
-    KeysRead,
-    /// `GET /v1/log/…`.
-    LogRead,
-    /// `POST /v1/macs/verify`.
-    MacsVerify,
-    /// `GET /v1/receipts/…`.
-    ReceiptsRead,
-    /// `POST /v1/settlement/verify`.
-    SettlementVerify,
-    /// `GET /v1/status`.
-    StatusRead,
-}
-
-impl Operation {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::CommandsRelay,
-        Self::KeysRead,
-        Self::LogRead,
-        Self::MacsVerify,
-        Self::ReceiptsRead,
-        Self::SettlementVerify,
-        Self::StatusRead,
-    ];
-
-    /// The name in policy files.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CommandsRelay => "commands-relay",
-            Self::KeysRead => "keys-read",
-            Self::LogRead => "log-read",
-            Self::MacsVerify => "macs-verify",
-            Self::ReceiptsRead => "receipts-read",
-            Self::SettlementVerify => "settlement-verify",
-            Self::StatusRead => "status-read",
-        }
-    }
-
-    /// Whether the operation is about keys, so that its grant names lineages.
-    pub const fn is_keyed(self) -> bool {
-        matches!(self, Self::KeysRead | Self::MacsVerify | Self::SettlementVerify)
-    }
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Why a policy file is not one.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -186,11 +131,7 @@ impl Policy {
 
     /// What the client may do with this operation.
     pub fn permits(&self, client: &ClientId, operation: Operation) -> Result<Permission<'_>, Denied> {
-        let mut roles = self.roles.iter().filter(|role| role.has(client));
-        let role = roles.next().ok_or(Denied::NoRole)?;
-        if roles.next().is_some() {
-            return Err(Denied::TwoRoles);
-        }
+        let role = self.role(client)?;
         let grants: Vec<&Grant> =
             role.grants.iter().filter(|grant| grant.operations.contains(&operation)).collect();
         if grants.is_empty() {
@@ -198,12 +139,33 @@ impl Policy {
         }
         Ok(Permission { grants })
     }
+
+    /// Whether the client has a role at all: enough for what is public among clients.
+    pub fn knows(&self, client: &ClientId) -> Result<(), Denied> {
+        self.role(client).map(|_| ())
+    }
+
+    fn role(&self, client: &ClientId) -> Result<&Role, Denied> {
+        let mut roles = self.roles.iter().filter(|role| role.has(client));
+        let role = roles.next().ok_or(Denied::NoRole)?;
+        if roles.next().is_some() {
+            return Err(Denied::TwoRoles);
+        }
+        Ok(role)
+    }
 }
 
 impl Permission<'_> {
     /// The grant that covers this key, if there is one. Callers answer "no such key" if there is none.
     pub fn for_key(&self, lineage: &Lineage) -> Option<&Grant> {
         let covers = |grant: &&&Grant| grant.lineages.iter().any(|pattern| pattern.matches(lineage));
+        self.grants.iter().find(covers).copied()
+    }
+
+    /// The grant that covers this wall's blacklist, if there is one. Callers answer "no such list" if there is none.
+    pub fn for_wall(&self, wall: &str) -> Option<&Grant> {
+        let covers =
+            |grant: &&&Grant| grant.lineages.iter().any(|pattern| pattern.wall_of_list() == Some(wall));
         self.grants.iter().find(covers).copied()
     }
 
@@ -281,7 +243,7 @@ impl Grant {
         }
         if (keyed == 0) != file.lineages.is_empty() {
             return error(
-                "needs lineages if its operations are keys-read, settlement-verify or macs-verify, and none otherwise",
+                "needs lineages if its operations are on keys (keys-read, settlement-verify, loads-authorize, blacklists-sign …), and none otherwise",
             );
         }
         if file.items_per_second == Some(0) {
@@ -292,6 +254,12 @@ impl Grant {
             lineages.push(
                 LineagePattern::parse(&lineage)
                     .ok_or_else(|| PolicyError::Lineage { role: role.to_owned(), lineage })?,
+            );
+        }
+        let of_wall = file.operations.iter().any(|operation| operation.is_of_wall());
+        if of_wall && !lineages.iter().all(|pattern| pattern.wall_of_list().is_some()) {
+            return error(
+                "grants blacklists-read or blacklists-sign on something else than whole walls; write every lineage as WALL/blacklist/*",
             );
         }
         Ok(Self { operations: file.operations, lineages, items_per_second: file.items_per_second })
@@ -347,6 +315,14 @@ impl LineagePattern {
         match self {
             Self::Exact(exact) => exact == lineage,
             Self::Set(set) => lineage.as_str().starts_with(set.as_str()),
+        }
+    }
+
+    /// The wall whose list keys these are, all of them.
+    fn wall_of_list(&self) -> Option<&str> {
+        match self {
+            Self::Exact(_) => None,
+            Self::Set(set) => set.strip_suffix("/blacklist/"),
         }
     }
 

@@ -1,19 +1,20 @@
 //! Refusals over HTTP: the client gets a code and what to do next, the log gets the reason; nobody gets both.
 
+pub(crate) mod table;
+
 use std::borrow::Cow;
 
 use http::StatusCode;
 use wire::api::Problem;
-use wire::error::{Refusal as Code, Refused};
+use wire::error::Refused;
 
+use self::table::Row;
 use crate::policy::Denied;
 
 /// Why a request is refused.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    pub(crate) status: StatusCode,
-    code: &'static str,
-    title: &'static str,
+    row: &'static Row,
     detail: Cow<'static, str>,
     /// What the log says.
     pub(crate) logged: &'static str,
@@ -22,13 +23,15 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { status, code, title, detail: detail.into(), logged: code, retry_after_s: None, allow: None }
+    /// A refusal in the table's own words.
+    pub(crate) fn of(row: &'static Row) -> Self {
+        Self::because(row, format!("{}. {}", row.title, row.remedy))
+    }
+
+    /// A refusal with its own sentence, which ends with what to do.
+    pub(crate) fn because(row: &'static Row, why: impl std::fmt::Display) -> Self {
+        let detail = format!("{why} {}。", row.chinese).into();
+        Self { row, detail, logged: row.code, retry_after_s: None, allow: None }
     }
 
     fn logged(self, logged: &'static str) -> Self {
@@ -39,161 +42,152 @@ impl Refusal {
         Self { retry_after_s: Some(seconds), ..self }
     }
 
+    /// The status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     /// The body.
     pub(crate) fn problem(&self) -> Problem {
-        Problem::new(self.status.as_u16(), self.code, self.title, self.detail.clone())
+        Problem::new(self.row.status, self.row.code, self.row.title, self.detail.clone())
     }
 
     /// Stable code that the client sees.
     pub(crate) fn code(&self) -> &'static str {
-        self.code
+        self.row.code
     }
 
     /// What does not exist, and what is not the client's: they look alike.
     pub(crate) fn not_found() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not-found",
-            "Not found",
-            "There is nothing under this path for you; check it. 没有此资源。",
-        )
+        Self::of(&table::NOT_FOUND)
     }
 
     /// A key that does not exist, or is not the client's: they look alike.
     pub(crate) fn no_such_key() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "no-such-key",
-            "No such key",
-            "There is no such key for you; GET /v1/keys lists those that you may use. 没有此密钥。",
-        )
+        Self::of(&table::NO_SUCH_KEY)
+    }
+
+    /// A licence that does not exist, or is another line's: they look alike.
+    pub(crate) fn no_such_licence() -> Self {
+        Self::of(&table::NO_SUCH_LICENCE)
+    }
+
+    /// A blacklist that does not exist, or is of a wall that the client has no grant for: they look alike.
+    pub(crate) fn no_such_list() -> Self {
+        Self::of(&table::NO_SUCH_LIST)
     }
 
     pub(crate) fn not_permitted(denied: Denied) -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "not-permitted",
-            "Not permitted",
-            "The policy does not grant this operation to you; ask the officers for a grant. 策略未授权此操作。",
-        )
-        .logged(denied.code())
+        Self::of(&table::NOT_PERMITTED).logged(denied.code())
     }
 
     pub(crate) fn method(allow: &'static str) -> Self {
-        let refusal = Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "Method not allowed",
-            format!("Use {allow} here."),
-        );
+        let refusal = Self::because(&table::METHOD, format_args!("Use {allow} here."));
         Self { allow: Some(allow), ..refusal }
     }
 
-    pub(crate) fn media_type(detail: &'static str) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type", detail)
+    pub(crate) fn media_type(why: &'static str) -> Self {
+        Self::because(&table::MEDIA_TYPE, why)
     }
 
-    pub(crate) fn not_acceptable(detail: &'static str) -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable", detail)
+    pub(crate) fn not_acceptable(why: &'static str) -> Self {
+        Self::because(&table::NOT_ACCEPTABLE, why)
     }
 
-    pub(crate) fn too_large(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+    pub(crate) fn too_large(why: impl std::fmt::Display) -> Self {
+        Self::because(&table::TOO_LARGE, why)
     }
 
-    pub(crate) fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, "Bad request", detail)
+    pub(crate) fn bad_query(why: impl std::fmt::Display) -> Self {
+        Self::because(&table::BAD_QUERY, why)
+    }
+
+    pub(crate) fn bad_json(why: impl std::fmt::Display) -> Self {
+        Self::because(&table::BAD_JSON, why)
+    }
+
+    /// A field of a request that has the right type and the wrong form.
+    pub(crate) fn bad_field(why: &str) -> Self {
+        Self::because(&table::BAD_FIELD, format_args!("{why}."))
+    }
+
+    pub(crate) fn bad_batch(why: impl std::fmt::Display) -> Self {
+        Self::because(&table::BAD_BATCH, why)
+    }
+
+    pub(crate) fn bad_command(why: impl std::fmt::Display) -> Self {
+        Self::because(&table::BAD_COMMAND, why)
     }
 
     pub(crate) fn body_timeout() -> Self {
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body-timeout",
-            "Body too slow",
-            "The body did not come in time; send it without pauses.",
-        )
+        Self::of(&table::BODY_TIMEOUT)
     }
 
     pub(crate) fn body_broken() -> Self {
-        Self::bad_request("body-broken", "The body broke off before its end; send it again.")
+        Self::of(&table::BODY_BROKEN)
     }
 
     pub(crate) fn quota(seconds: u64) -> Self {
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "quota",
-            "Quota used up",
-            "Your quota of items per second is used up; wait as Retry-After says. 超出配额,请稍后再试。",
-        )
-        .retry(seconds)
+        Self::of(&table::QUOTA).retry(seconds)
     }
 
-    pub(crate) fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy", detail).retry(1)
+    pub(crate) fn busy(why: impl std::fmt::Display) -> Self {
+        Self::because(&table::BUSY, why).retry(1)
     }
 
     pub(crate) fn not_approved() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not-approved",
-            "Policy not approved",
-            "The officers have approved another policy or CA bundle than keyd has loaded; put the approved file in place.",
-        )
-        .retry(10)
+        Self::of(&table::NOT_APPROVED).retry(10)
     }
 
     pub(crate) fn module_gone() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "module-gone",
-            "Module gone",
-            "The cryptographic module is gone; there is no result. Send the request again later.",
-        )
-        .retry(10)
+        Self::of(&table::MODULE_GONE).retry(10)
+    }
+
+    pub(crate) fn module_state() -> Self {
+        Self::of(&table::MODULE_STATE).retry(10)
+    }
+
+    pub(crate) fn result_gone() -> Self {
+        Self::of(&table::RESULT_GONE).retry(1)
     }
 
     pub(crate) fn internal(logged: &'static str) -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "Internal error",
-            "keyd could not answer; its own log says why.",
-        )
-        .logged(logged)
+        Self::of(&table::INTERNAL).logged(logged)
     }
 
     /// What the module refused of a client's data.
     pub(crate) fn of_module(refused: &Refused) -> Self {
-        match refused.code {
-            Code::NoSuchKey => Self::no_such_key(),
-            Code::Busy => Self::busy("The module is busy; try again."),
-            Code::BatchGroups => Self::bad_request(
-                "batch-groups",
-                "The batch has a group twice or more than 65535 groups; split it.",
-            ),
-            Code::TooLarge => Self::too_large("The module takes no more at once; send less."),
-            Code::WrongState | Code::Fault => Self::module_state(),
-            _ => Self::internal(refused.code.as_str()),
+        match table::of_module(refused.code) {
+            Some(row) => Self::in_its_words(row, refused),
+            None => Self::internal(refused.code.as_str()),
         }
     }
 
-    pub(crate) fn module_state() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "module-state",
-            "Module not operational",
-            "The module does not serve in its present state; GET /v1/status names it.",
-        )
-        .retry(10)
+    /// What the module refused of a relayed command.
+    pub(crate) fn of_command(refused: &Refused) -> Self {
+        match table::of_command(refused.code) {
+            Some(row) => Self::in_its_words(row, refused),
+            None => Self::internal(refused.code.as_str()),
+        }
     }
 
-    /// What the module refused of a relayed command: the officers who sent it need its own words.
-    pub(crate) fn of_command(refused: &Refused) -> Self {
-        let (status, title) = match refused.code {
-            Code::BadCommand | Code::BadFrame | Code::TooLarge => (StatusCode::BAD_REQUEST, "Not a command"),
-            Code::WrongState | Code::Fault | Code::Busy => return Self::of_module(refused),
-            _ => (StatusCode::CONFLICT, "Command refused"),
-        };
-        Self::new(status, refused.code.as_str(), title, refused.message.clone())
+    /// The module's own sentence says best what is wrong with a list, a token, a card. What is not there looks the same
+    /// whatever the reason, and what is about the service needs none.
+    fn in_its_words(row: &'static Row, refused: &Refused) -> Self {
+        match row.status {
+            404 => Self::of(row),
+            503 => match row.code {
+                "busy" => Self::busy("The module is busy; try again."),
+                "result-gone" => Self::result_gone(),
+                _ => Self::module_state(),
+            },
+            _ => {
+                let message = refused.message.trim_end_matches('.');
+                Self::because(row, format_args!("{message}. {}", row.remedy))
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

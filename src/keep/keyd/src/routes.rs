@@ -1,10 +1,18 @@
 //! The routes. Each checks policy first, and each ends in an [`Answer`]; there is no other way out.
 
+mod blacklists;
+mod cards;
 mod commands;
+mod endpoint;
+mod input;
 mod keys;
+mod licences;
+mod loads;
 mod log;
 mod macs;
+mod openapi;
 mod receipts;
+mod scripts;
 mod settlement;
 mod status;
 
@@ -12,18 +20,22 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Request};
+use http::{Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
+use wire::key::Lineage;
 
+use self::endpoint::{Endpoint, allow};
+use self::input::media_type;
 use crate::answer::Answer;
 use crate::assertions::{Recorder, Who};
+use crate::blacklists::Blacklists;
 use crate::client_id::ClientId;
 use crate::commit::Ledger;
 use crate::config::Limits;
 use crate::module::{Control, Module};
 use crate::policy::{Operation, Permission, Policy};
+use crate::prepared::PreparedCalls;
 use crate::problem::Refusal;
 use crate::quota::Quotas;
 use crate::receipts::Receipts;
@@ -41,6 +53,8 @@ pub(crate) struct App {
     pub(crate) module: Module,
     pub(crate) control: Control,
     pub(crate) singles: Singles,
+    pub(crate) prepared: PreparedCalls,
+    pub(crate) blacklists: Blacklists,
     pub(crate) ledger: Ledger,
     pub(crate) receipts: Receipts,
     pub(crate) quotas: Quotas,
@@ -76,75 +90,34 @@ impl App {
         Answer::refused(self.recorder.deny(refusal.logged, caller.who()), refusal)
     }
 
-    /// Takes from the quota of an operation that is not about keys.
+    /// Takes from the client's quota of an operation.
     fn charge(
         &self,
         caller: &Caller,
         operation: Operation,
-        permission: &Permission<'_>,
+        rate: Option<u64>,
+        items: u64,
     ) -> Result<(), Refusal> {
-        self.quotas
-            .take(&caller.client, operation, permission.items_per_second(), 1)
-            .map_err(|wait| Refusal::quota(seconds(wait)))
+        self.quotas.take(&caller.client, operation, rate, items).map_err(|wait| Refusal::quota(seconds(wait)))
+    }
+
+    /// Takes one item of an operation on keys, if a grant covers this key.
+    fn charge_for_key(
+        &self,
+        caller: &Caller,
+        permission: &Permission<'_>,
+        operation: Operation,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        let lineage = Lineage::parse(key).ok_or_else(Refusal::no_such_key)?;
+        let grant = permission.for_key(&lineage).ok_or_else(Refusal::no_such_key)?;
+        self.charge(caller, operation, grant.items_per_second(), 1)
     }
 }
 
 /// Whole seconds, rounded up, for `Retry-After`.
 fn seconds(wait: std::time::Duration) -> u64 {
     wait.as_secs() + 1
-}
-
-/// What a path means.
-#[derive(Debug)]
-enum Route<'a> {
-    Checkpoint,
-    Commands,
-    Keys,
-    Macs,
-    Proof,
-    Receipt(&'a str),
-    Settlement,
-    Status,
-    Tile(&'a str),
-}
-
-impl<'a> Route<'a> {
-    fn of(path: &'a str) -> Option<Self> {
-        Some(match path.strip_prefix("/v1/")? {
-            "commands" => Self::Commands,
-            "keys" => Self::Keys,
-            "log/checkpoint" => Self::Checkpoint,
-            "log/proof" => Self::Proof,
-            "macs/verify" => Self::Macs,
-            "settlement/verify" => Self::Settlement,
-            "status" => Self::Status,
-            rest => match (rest.strip_prefix("receipts/"), rest.strip_prefix("log/")) {
-                (Some(id), _) => Self::Receipt(id),
-                (_, Some(tile)) if tile.starts_with("tile/") => Self::Tile(tile),
-                _ => return None,
-            },
-        })
-    }
-
-    /// The operation that a client needs for it. A route without one does not compile.
-    const fn operation(&self) -> Operation {
-        match self {
-            Self::Checkpoint | Self::Proof | Self::Tile(_) => Operation::LogRead,
-            Self::Commands => Operation::CommandsRelay,
-            Self::Keys => Operation::KeysRead,
-            Self::Macs => Operation::MacsVerify,
-            Self::Receipt(_) => Operation::ReceiptsRead,
-            Self::Settlement => Operation::SettlementVerify,
-            Self::Status => Operation::StatusRead,
-        }
-    }
-
-    const fn method(&self) -> &'static str {
-        match self {
-            Self::Commands | Self::Macs | Self::Settlement => "POST",
-            _ => "GET",
-        }
-    }
 }
 
 /// Answers one request.
@@ -160,32 +133,61 @@ async fn dispatch(app: &Arc<App>, caller: &Caller, request: Request<Incoming>) -
         return Err(Refusal::not_approved());
     }
     let path = request.uri().path().to_owned();
-    let route = Route::of(&path).ok_or_else(Refusal::not_found)?;
-    if request.method() != Method::from_bytes(route.method().as_bytes()).unwrap_or(Method::GET) {
-        return Err(Refusal::method(route.method()));
-    }
-    let (policy, operation) = (app.policy(), route.operation());
-    let permission = policy.permits(&caller.client, operation).map_err(Refusal::not_permitted)?;
-    if !operation.is_keyed() {
-        app.charge(caller, operation, &permission)?;
-    }
+    let (here, parameter) = Endpoint::at(&path).ok_or_else(Refusal::not_found)?;
+    let is = |endpoint: &&Endpoint| {
+        *request.method() == if endpoint.is_post() { Method::POST } else { Method::GET }
+    };
+    let endpoint = *here.iter().find(is).ok_or_else(|| Refusal::method(allow(&here)))?;
+    let policy = app.policy();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    match route {
-        Route::Checkpoint => log::checkpoint(app, &query).await,
-        Route::Commands => commands::relay(app, request).await,
-        Route::Keys => keys::list(app, &permission, &query).await,
-        Route::Macs => macs::verify(app, caller, &permission, request).await,
-        Route::Proof => log::proof(app, &query).await,
-        Route::Receipt(id) => receipts::find(app, caller, id, &query).await,
-        Route::Settlement => settlement::verify(app, caller, &permission, request).await,
-        Route::Status => status::show(app, &query).await,
-        Route::Tile(tile) => log::tile(app, tile, &query).await,
+    if endpoint.operations().is_empty() {
+        policy.knows(&caller.client).map_err(Refusal::not_permitted)?;
+        return openapi::show(&query);
     }
+    let (operation, permission) = permitted(&policy, caller, endpoint)?;
+    if operation.is_one_item() {
+        app.charge(caller, operation, permission.items_per_second(), 1)?;
+    }
+    match endpoint {
+        Endpoint::BlacklistRead => blacklists::read(app, &permission, parameter, &query).await,
+        Endpoint::BlacklistSign => blacklists::sign(app, caller, &permission, parameter, request).await,
+        Endpoint::CardsAuthenticate => scripts::authenticate(app, caller, &permission, request).await,
+        Endpoint::CardsKeys => cards::keys(app, caller, &permission, request).await,
+        Endpoint::Checkpoint => log::checkpoint(app, &query).await,
+        Endpoint::Commands => commands::relay(app, request).await,
+        Endpoint::Keys => keys::list(app, &permission, &query).await,
+        Endpoint::Licence => licences::find(app, caller, parameter, &query).await,
+        Endpoint::LoadsAuthorize => loads::authorize(app, caller, &permission, request).await,
+        Endpoint::Macs => macs::verify(app, caller, &permission, request).await,
+        Endpoint::OpenApi => openapi::show(&query),
+        Endpoint::Proof => log::proof(app, &query).await,
+        Endpoint::Receipt => receipts::find(app, caller, parameter, &query).await,
+        Endpoint::Scripts => scripts::issue(app, caller, &policy, request).await,
+        Endpoint::Settlement => settlement::verify(app, caller, &permission, request).await,
+        Endpoint::Status => status::show(app, &query).await,
+        Endpoint::Tile => log::tile(app, parameter, &query).await,
+    }
+}
+
+/// The first of the route's operations that the client may do.
+fn permitted<'a>(
+    policy: &'a Policy,
+    caller: &Caller,
+    endpoint: Endpoint,
+) -> Result<(Operation, Permission<'a>), Refusal> {
+    let mut denied = None;
+    for operation in endpoint.operations() {
+        match policy.permits(&caller.client, *operation) {
+            Ok(permission) => return Ok((*operation, permission)),
+            Err(why) => denied = Some(why),
+        }
+    }
+    Err(denied.map_or_else(Refusal::not_found, Refusal::not_permitted))
 }
 
 /// The value of the only parameter that a route knows; anything else in the query is an error.
 fn parameter(query: &str, name: &str) -> Result<Option<String>, Refusal> {
-    let bad = || Refusal::bad_request("bad-query", format!("The only parameter here is {name}=…, once."));
+    let bad = || Refusal::bad_query(format_args!("The only parameter here is {name}=…, once."));
     if query.is_empty() {
         return Ok(None);
     }
@@ -197,11 +199,7 @@ fn parameter(query: &str, name: &str) -> Result<Option<String>, Refusal> {
 }
 
 fn no_parameters(query: &str) -> Result<(), Refusal> {
-    if query.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::bad_request("bad-query", "This path takes no parameters."))
-    }
+    if query.is_empty() { Ok(()) } else { Err(Refusal::bad_query("This path takes no parameters.")) }
 }
 
 fn percent_decoded(text: &str) -> Option<String> {
@@ -218,17 +216,6 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The media type of the body, without its parameters.
-fn media_type(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() {
-        return None;
-    }
-    let kind = value.split(';').next().unwrap_or_default();
-    Some(kind.trim().to_ascii_lowercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,27 +228,6 @@ mod tests {
         assert_eq!(key("key=transit%2Fpurse%2ftac").unwrap().as_deref(), Some("transit/purse/tac"));
         for bad in ["key", "kez=a", "key=a&key=b", "key=a&more=1", "key=%2", "key=%zz", "key=%ff", "&key=a"] {
             assert!(key(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_listed_paths_are_routes() {
-        for good in ["/v1/status", "/v1/keys", "/v1/log/checkpoint", "/v1/log/tile/0/000", "/v1/receipts/AB"]
-        {
-            assert!(Route::of(good).is_some(), "{good}");
-        }
-        for bad in [
-            "/",
-            "/v1",
-            "/v1/",
-            "/v2/status",
-            "/v1/status/",
-            "/v1//status",
-            "/v1/log/../status",
-            "/v1/log/vkey",
-            "/V1/status",
-        ] {
-            assert!(Route::of(bad).is_none(), "{bad}");
         }
     }
 }

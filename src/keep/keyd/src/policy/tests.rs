@@ -11,53 +11,86 @@ fn client(path: &str) -> ClientId {
     ClientId::parse(&format!("spiffe://weihai.example/{path}"), &domain).unwrap()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cell {
-    /// Granted, not about keys.
-    Yes,
-    /// Granted on the rehearsal's key and on no other.
-    Tac,
-    No,
-}
+/// What a client may do an operation on. Keys are asked for by these names, in this order.
+const ASKED: [&str; 6] = [
+    "transit/purse/tac",
+    "transit/purse/load",
+    "transit/perso/line-1",
+    "transit/blacklist/sm2",
+    "health/ddf1/stk",
+    "campus/purse/tac",
+];
 
-/// The requirements, written by hand: clearing, audit, officers, somebody without a role. An operation without a row
-/// does not compile.
+/// Nothing at all.
+const NO: &str = "no";
+/// Granted, and not about keys.
+const YES: &str = "yes";
+/// One letter of each key of [`ASKED`] that is covered.
+const PURSE: &str = "tl";
+
+const CLIENTS: [&str; 10] = [
+    "clearing/engine-1",
+    "audit/desk-1",
+    "officers/relay-1",
+    "perso/line-1",
+    "cards/desk-1",
+    "unblock/desk-1",
+    "terminals/load-1",
+    "gates/depot-1",
+    "health/perso-1",
+    "nobody/at-all",
+];
+
+/// The requirements, written by hand. An operation without a row does not compile.
 #[expect(clippy::match_same_arms, reason = "one row per operation")]
-fn oracle(operation: Operation) -> [Cell; 4] {
-    use Cell::{No, Tac, Yes};
+fn oracle(operation: Operation) -> [&'static str; 10] {
     match operation {
-        Operation::CommandsRelay => [No, No, Yes, No],
-        Operation::KeysRead => [Tac, Tac, No, No],
-        Operation::LogRead => [Yes, Yes, No, No],
-        Operation::MacsVerify => [Tac, No, No, No],
-        Operation::ReceiptsRead => [Yes, No, No, No],
-        Operation::SettlementVerify => [Tac, No, No, No],
-        Operation::StatusRead => [Yes, Yes, Yes, No],
+        Operation::BlacklistsRead => [NO, NO, NO, NO, "b", NO, NO, "b", NO, NO],
+        Operation::BlacklistsSign => [NO, NO, NO, NO, "b", NO, NO, NO, NO, NO],
+        Operation::CardsAuthenticate => [NO, NO, NO, NO, PURSE, NO, NO, NO, NO, NO],
+        Operation::CardsKeys => [NO, NO, NO, YES, NO, NO, NO, NO, YES, NO],
+        Operation::CommandsRelay => [NO, NO, YES, NO, NO, NO, NO, NO, NO, NO],
+        Operation::KeysRead => ["t", "t", NO, "tlp", "tlb", PURSE, "tl", "b", "h", NO],
+        Operation::LicencesRead => [NO, NO, NO, YES, NO, NO, NO, NO, YES, NO],
+        Operation::LoadsAuthorize => [NO, NO, NO, NO, NO, NO, "l", NO, NO, NO],
+        Operation::LogRead => [YES, YES, NO, NO, NO, NO, NO, NO, NO, NO],
+        Operation::MacsVerify => ["t", NO, NO, NO, NO, NO, "t", NO, NO, NO],
+        Operation::ReceiptsRead => [YES, NO, NO, NO, NO, NO, NO, NO, NO, NO],
+        Operation::ScriptsIssue => [NO, NO, NO, NO, PURSE, NO, NO, NO, NO, NO],
+        Operation::ScriptsUnblock => [NO, NO, NO, NO, NO, PURSE, NO, NO, NO, NO],
+        Operation::SettlementVerify => ["t", NO, NO, NO, NO, NO, NO, NO, NO, NO],
+        Operation::StatusRead => [YES, YES, YES, YES, YES, YES, YES, NO, YES, NO],
     }
 }
 
 #[test]
 fn every_role_and_operation_is_as_the_oracle_says() {
     let policy = rehearsal();
-    let clients = ["clearing/engine-1", "audit/desk-1", "officers/relay-1", "perso/line-1"].map(client);
-    let (tac, other) = ("transit/purse/tac", "transit/purse/purchase");
-    let [tac, other] = [tac, other].map(|text| Lineage::parse(text).unwrap());
-    let mut cells = 0;
     for operation in Operation::ALL {
-        for (client, expected) in clients.iter().zip(oracle(operation)) {
-            let permission = policy.permits(client, operation);
-            let on = |lineage| permission.as_ref().is_ok_and(|it| it.for_key(lineage).is_some());
-            let found = match (permission.is_ok(), on(&tac), on(&other)) {
-                (false, false, false) => Cell::No,
-                (true, false, false) => Cell::Yes,
-                (true, true, false) => Cell::Tac,
-                odd => panic!("{client} {operation}: {odd:?}"),
+        for (path, expected) in CLIENTS.iter().zip(oracle(operation)) {
+            let client = client(path);
+            let permission = policy.permits(&client, operation);
+            let covers = |key: &str| {
+                permission.as_ref().is_ok_and(|it| it.for_key(&Lineage::parse(key).unwrap()).is_some())
             };
-            assert_eq!(found, expected, "{client} {operation}");
-            cells += 1;
+            let letters = ASKED.iter().zip("tlpbhc".chars()).filter(|(key, _)| covers(key));
+            let letters: String = letters.map(|(_, letter)| letter).collect();
+            let found = match (permission.is_ok(), letters.as_str()) {
+                (false, "") => NO,
+                (true, "") => YES,
+                (_, letters) => letters,
+            };
+            assert_eq!(found, expected, "{path} {operation}");
+            let wall = permission.as_ref().is_ok_and(|it| it.for_wall("transit").is_some());
+            assert_eq!(wall, letters.contains('b'), "{path} {operation}");
+            for other in ["health", "campus", "transit/blacklist", "", "*"] {
+                assert!(!permission.as_ref().is_ok_and(|it| it.for_wall(other).is_some()), "{path} {other}");
+            }
         }
     }
-    assert_eq!(cells, 4 * Operation::ALL.len());
+    for path in CLIENTS {
+        assert_eq!(policy.knows(&client(path)).is_ok(), path != "nobody/at-all", "{path}");
+    }
 }
 
 #[test]
@@ -65,7 +98,7 @@ fn operations_are_complete_and_have_one_name_each() {
     let names: BTreeSet<_> = Operation::ALL.iter().map(|operation| operation.as_str()).collect();
     assert_eq!(names.len(), Operation::ALL.len());
     for operation in Operation::ALL {
-        let lineages = if operation.is_keyed() { "lineages = ['a/b/c']" } else { "" };
+        let lineages = if operation.is_keyed() { "lineages = ['a/blacklist/*']" } else { "" };
         let text = format!(
             "format = 1\ntrust_domain = 'weihai.example'\n[roles.r]\nclients = ['a/b']\n[[roles.r.grants]]\noperations = ['{operation}']\n{lineages}"
         );
@@ -138,6 +171,11 @@ fn refused_files() {
         role("{ operations = ['macs-verify', 'status-read'], lineages = ['a/b/c'] }"),
         role("{ operations = ['status-read'], items_per_second = 0 }"),
         role("{ operations = ['status-read'] }, { operations = ['status-read', 'log-read'] }"),
+        role("{ operations = ['blacklists-sign'] }"),
+        role("{ operations = ['blacklists-sign'], lineages = ['a/blacklist/sm2'] }"),
+        role("{ operations = ['blacklists-read'], lineages = ['a/blacklist/*', 'a/purse/*'] }"),
+        role("{ operations = ['cards-keys'], lineages = ['a/purse/*'] }"),
+        role("{ operations = ['cards-keys', 'loads-authorize'], lineages = ['a/purse/*'] }"),
         role(
             "{ operations = ['macs-verify'], lineages = ['a/b/*'] }, { operations = ['macs-verify'], lineages = ['a/b/c'] }",
         ),

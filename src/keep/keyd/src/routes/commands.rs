@@ -26,10 +26,7 @@ pub(super) async fn relay(app: &App, request: Request<Incoming>) -> Result<Answe
     let bytes = collect(request.into_body(), limits.json_body_max_bytes, limits.body_timeout()).await?;
     // Only the form: what is no signed command need not reach the module.
     SignedCommand::from_cbor(&bytes).map_err(|error| {
-        Refusal::bad_request(
-            "bad-command",
-            format!("This is not a signed command: {error}; make it with keyceremony."),
-        )
+        Refusal::bad_command(format_args!("This is not a signed command: {error}; make it with keyceremony."))
     })?;
     let done = match app.control.ask(KeydRequest::Command(Bytes(bytes.to_vec()))).await {
         Ok(KeydResponse::CommandDone(done)) => done,

@@ -25,13 +25,13 @@ pub(super) async fn checkpoint(app: &App, query: &str) -> Result<Answer, Refusal
 pub(super) async fn tile(app: &App, path: &str, query: &str) -> Result<Answer, Refusal> {
     no_parameters(query)?;
     // Only the one text form of a tile's path gets as far as the file system.
-    let tile = Tile::parse(path).ok_or_else(Refusal::not_found)?;
+    let tile = Tile::parse(&format!("tile/{path}")).ok_or_else(Refusal::not_found)?;
     let bytes = read(&app.log_dir.join(tile.to_string())).await?;
     Ok(Unlogged::read(whole(StatusCode::OK, BYTES, bytes)))
 }
 
 pub(super) async fn proof(app: &App, query: &str) -> Result<Answer, Refusal> {
-    let bad = || Refusal::bad_request("bad-query", "Ask with ?index=N, the number of an entry.");
+    let bad = || Refusal::bad_query("Ask with ?index=N, the number of an entry.");
     let text = parameter(query, "index")?.ok_or_else(bad)?;
     let index: u64 = text.parse().map_err(|_| bad())?;
     if index.to_string() != text {

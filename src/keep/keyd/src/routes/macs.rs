@@ -7,9 +7,9 @@ use wire::batch::{Group, Profile, Record, Verdict};
 use wire::frame::{MAC_ITEMS_MAX, MacItem};
 use wire::key::{KeyVersion, Lineage};
 
-use super::{App, Caller, media_type, no_parameters, seconds, status};
+use super::input::json_body;
+use super::{App, Caller, status};
 use crate::answer::{Answer, json};
-use crate::body::collect;
 use crate::policy::{Operation, Permission};
 use crate::problem::Refusal;
 use crate::singles::NotChecked;
@@ -20,22 +20,10 @@ pub(super) async fn verify(
     permission: &Permission<'_>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    no_parameters(request.uri().query().unwrap_or_default())?;
-    if media_type(request.headers()).as_deref() != Some("application/json") {
-        return Err(Refusal::media_type("Send the checks as application/json."));
-    }
-    let limits = &app.limits;
-    let bytes = collect(request.into_body(), limits.json_body_max_bytes, limits.body_timeout()).await?;
-    let body: MacsVerify = serde_json::from_slice(&bytes).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        Refusal::bad_request(
-            "bad-json",
-            format!("The body is not what this path takes (line {line}, column {column}): unknown, doubled, missing or mistyped field, or no JSON."),
-        )
-    })?;
+    let body: MacsVerify = json_body(app, request).await?;
     match body.items.len() {
         0 => {
-            return Err(Refusal::bad_request("bad-json", "items is empty; send 1 to 1024 checks."));
+            return Err(Refusal::bad_json("items is empty; send 1 to 1024 checks."));
         }
         count if count > MAC_ITEMS_MAX => {
             return Err(Refusal::too_large("items has more than 1024 checks; split the request."));
@@ -44,9 +32,7 @@ pub(super) async fn verify(
     }
     let lineage = Lineage::parse(&body.key).ok_or_else(Refusal::no_such_key)?;
     let grant = permission.for_key(&lineage).ok_or_else(Refusal::no_such_key)?;
-    app.quotas
-        .take(&caller.client, Operation::MacsVerify, grant.items_per_second(), body.items.len() as u64)
-        .map_err(|wait| Refusal::quota(seconds(wait)))?;
+    app.charge(caller, Operation::MacsVerify, grant.items_per_second(), body.items.len() as u64)?;
     check(app, caller, &lineage, &body.items).await
 }
 

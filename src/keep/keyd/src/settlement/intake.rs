@@ -5,7 +5,7 @@ use wire::batch::{BatchError, BatchHeader, Group, RECORD_LEN};
 
 use super::f1::{F1, TooManyGroups};
 use crate::body::Reader;
-use crate::problem::Refusal;
+use crate::problem::{Refusal, table};
 use crate::rope::Rope;
 
 /// Where records come from.
@@ -71,23 +71,22 @@ impl Intake {
 
 impl From<TooManyGroups> for Refusal {
     fn from(_: TooManyGroups) -> Self {
-        Self::bad_request(
-            "batch-groups",
+        Self::because(
+            &table::BATCH_GROUPS,
             "The day has more than 65535 pairs of key version and issuer; split it.",
         )
     }
 }
 
 fn cut_short() -> Refusal {
-    Refusal::bad_request(
-        "bad-batch",
-        format!("The batch does not end at a record of {RECORD_LEN} bytes; send whole records."),
-    )
+    Refusal::bad_batch(format_args!(
+        "The batch does not end at a record of {RECORD_LEN} bytes; send whole records."
+    ))
 }
 
 impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Self {
-        Self::bad_request("bad-batch", format!("{error}; see SPEC.md, Batch."))
+        Self::bad_batch(format_args!("{error}; see wire's SPEC.md, Batch."))
     }
 }
 

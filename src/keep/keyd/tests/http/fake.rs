@@ -20,6 +20,8 @@ use wire::frame::{
 };
 use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyState, KeyVersion, Level, Lineage, Usage};
 
+use crate::calls::{Calls, Gathered};
+
 pub(crate) const ORIGIN: &str = "weihai.example/log";
 
 /// What a test sees and sets.
@@ -42,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) restored: Vec<Vec<u8>>,
     pub(crate) floor: bool,
     pub(crate) singles: Vec<usize>,
+    pub(crate) calls: Calls,
     batches: u8,
     results: BTreeMap<u64, BatchResult>,
     connections: Vec<UnixStream>,
@@ -83,6 +86,7 @@ impl Fake {
             restored: Vec::new(),
             floor: false,
             singles: Vec::new(),
+            calls: Calls::default(),
             batches: 0,
             results: BTreeMap::new(),
             connections: Vec::new(),
@@ -143,9 +147,10 @@ impl Fake {
     }
 
     fn serve(self, mut stream: UnixStream) {
-        let mut batch = None;
+        let (mut batch, mut gathered) = (None, Gathered::default());
         while let Ok(request) = read::<KeydRequest>(&mut stream) {
-            let response = self.answer(&mut batch, request).unwrap_or_else(KeydResponse::Refused);
+            let answer = self.answer(&mut batch, &mut gathered, request);
+            let response = answer.unwrap_or_else(KeydResponse::Refused);
             if write(&mut stream, &response).is_err() {
                 break;
             }
@@ -155,7 +160,12 @@ impl Fake {
         }
     }
 
-    fn answer(&self, batch: &mut Option<Batch>, request: KeydRequest) -> Result<KeydResponse, Refused> {
+    fn answer(
+        &self,
+        batch: &mut Option<Batch>,
+        gathered: &mut Gathered,
+        request: KeydRequest,
+    ) -> Result<KeydResponse, Refused> {
         Ok(match request {
             KeydRequest::Status(_) => KeydResponse::Status(self.lock().status()),
             KeydRequest::Collect(ack) => KeydResponse::Collected(self.collect(ack)?),
@@ -230,6 +240,7 @@ impl Fake {
                 let index = self.change(|inner| made.then(|| inner.entry("command").ticket));
                 KeydResponse::CommandDone(CommandDone { index, kcv: Some([1, 2, 3]), components: None })
             }
+            call => self.call(gathered, call)?,
         })
     }
 
@@ -275,7 +286,7 @@ fn no_batch() -> Refused {
 }
 
 impl Inner {
-    fn entry(&mut self, text: &str) -> Ticket {
+    pub(crate) fn entry(&mut self, text: &str) -> Ticket {
         let ticket = self.entries.len() as u64;
         self.entries.push(format!("entry {ticket}: {text}").into_bytes());
         Ticket { ticket }

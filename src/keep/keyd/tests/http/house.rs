@@ -66,11 +66,22 @@ impl House {
     }
 
     pub(crate) fn with_limits(limits: &str) -> Self {
+        Self::build(limits, POLICY)
+    }
+
+    /// With the rehearsal's policy, changed.
+    pub(crate) fn with_policy(change: impl FnOnce(&str) -> String) -> Self {
+        let policy = change(POLICY);
+        assert_ne!(policy, POLICY, "nothing was changed");
+        Self::build("", &policy)
+    }
+
+    fn build(limits: &str, policy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         fs::create_dir(path.join("pki")).unwrap();
         let pki = Pki::new(&path.join("pki"));
-        fs::write(path.join("policy.toml"), POLICY).unwrap();
+        fs::write(path.join("policy.toml"), policy).unwrap();
         let config = format!(
             "listen = '127.0.0.1:0'\nstate_dir = 'keyd'\nlog_dir = 'log'\nhsm_socket = 'hsm.sock'\npolicy_file = 'policy.toml'\n\
              [tls]\ncertificate = 'pki/keyd.pem'\nkey = 'pki/keyd.key'\nclient_ca = 'pki/ca.pem'\nclient_crl = 'pki/crl.pem'\n\

@@ -8,10 +8,13 @@
     reason = "in a test, that is the report"
 )]
 
+mod calls;
 mod fake;
 mod house;
+mod issue;
 mod life;
 mod limits;
+mod lists;
 #[path = "../support/pki.rs"]
 #[allow(dead_code, reason = "the other test program uses the rest")]
 mod pki;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod answer;
 mod batch;
 mod calls;
@@ -17,6 +18,7 @@ mod recovery;
 mod root;
 mod serve;
 mod signer;
+mod supervisor;
 mod table;
 
 pub mod start;

@@ -5,21 +5,24 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hsm::start::{Options, new_identity, run_module};
+use hsm::start::{Options, group, new_identity, run_module, user};
 use securemem::Preference;
 
 const HELP: &str = "\
 citykeep-hsm: the cryptographic module. It holds the master keys, has no network and no files, and answers frames on two
 Unix sockets.
 
-  citykeep-hsm run --keyd-socket PATH --officers-socket PATH --identity FILE
+  citykeep-hsm run --identity FILE
+      [--keyd-socket PATH] [--officers-socket PATH]
+                                where to listen; left out under systemd, which hands over the sockets keyd and officers
       [--memory auto|mlock]     memory for keys: memfd_secret where the kernel has it, else mlock (auto), or mlock
-      [--keyd-uid UID] …        user that keyd runs as, beside our own
-      [--officers-uid UID] …    users that officers work as, beside our own
+      [--keyd-uid USER] …       user that keyd runs as, beside our own: name or number
+      [--officers-uid USER] …   users that officers work as, beside our own
+      [--officers-gid GROUP] …  groups whose members may be officers
   citykeep-hsm identity --new FILE
       makes the boot identity that genesis pins, and prints its public half
 
-When it is ready it prints one line: ready boot=<id> memory=<mode>. It starts uninitialised or sealed; what comes next is
+When it is ready it prints one line, ready boot=<id> memory=<mode>, and tells systemd if that started it. It starts uninitialised or sealed; what comes next is
 the officers' ceremony: keyceremony --help.
 ";
 
@@ -60,7 +63,7 @@ fn usage(why: &str) -> ExitCode {
 
 fn options(words: &[&str]) -> Result<Options, String> {
     let (mut keyd, mut officers, mut identity, mut memory) = (None, None, None, Preference::Auto);
-    let (mut keyd_uids, mut officer_uids) = (Vec::new(), Vec::new());
+    let (mut keyd_uids, mut officer_uids, mut officer_gids) = (Vec::new(), Vec::new(), Vec::new());
     let (pairs, odd) = words.as_chunks::<2>();
     if let [word] = odd {
         return Err(format!("{word} has no value"));
@@ -77,22 +80,19 @@ fn options(words: &[&str]) -> Result<Options, String> {
                     _ => return Err("--memory is auto or mlock".to_owned()),
                 }
             }
-            "--keyd-uid" => keyd_uids.push(uid(value)?),
-            "--officers-uid" => officer_uids.push(uid(value)?),
+            "--keyd-uid" => keyd_uids.push(user(value)?),
+            "--officers-uid" => officer_uids.push(user(value)?),
+            "--officers-gid" => officer_gids.push(group(value)?),
             other => return Err(format!("unknown option {other}")),
         }
     }
-    let missing = |name: &str| format!("{name} is missing");
     Ok(Options {
-        keyd_socket: keyd.ok_or_else(|| missing("--keyd-socket"))?,
-        officers_socket: officers.ok_or_else(|| missing("--officers-socket"))?,
-        identity: identity.ok_or_else(|| missing("--identity"))?,
+        keyd_socket: keyd,
+        officers_socket: officers,
+        identity: identity.ok_or("--identity is missing")?,
         memory,
         keyd_uids,
         officer_uids,
+        officer_gids,
     })
-}
-
-fn uid(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("{text} is no user id"))
 }

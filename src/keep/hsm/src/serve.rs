@@ -27,11 +27,13 @@ pub(crate) const STACK_BYTES: usize = 256 * 1024;
 /// A frame that has begun must be whole within this time, and an answer taken.
 const FRAME_WAIT: Duration = Duration::from_secs(10);
 
-/// Who may connect, by user id.
+/// Who may connect, by user id or group.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
     /// User ids beside the module's own.
     pub uids: Vec<u32>,
+    /// Groups whose members may.
+    pub gids: Vec<u32>,
     /// The module's own.
     pub own: u32,
 }
@@ -39,6 +41,7 @@ pub(crate) struct Peers {
 impl Peers {
     fn admit(&self, stream: &UnixStream) -> bool {
         peer::credentials(stream).is_ok_and(|peer| peer.uid == self.own || self.uids.contains(&peer.uid))
+            || peer::is_in_group(stream, &self.gids).unwrap_or(false)
     }
 }
 

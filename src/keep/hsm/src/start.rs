@@ -12,10 +12,12 @@ use wire::command::PublicKey;
 use wire::purse::to_hex;
 use zeroize::Zeroize;
 
+use crate::accounts;
 use crate::kat::{Answers, run};
 use crate::module::Module;
 use crate::random::Random;
 use crate::serve::{Peers, start as serve};
+use crate::supervisor::Supervisor;
 
 /// Secret memory beside the stacks.
 const ARENA_BYTES: usize = 1 << 20;
@@ -26,10 +28,10 @@ const IDENTITY_HEADER: &str = "citykeep boot identity v1 (secret)\n";
 /// What the command line says.
 #[derive(Debug)]
 pub struct Options {
-    /// Socket for keyd.
-    pub keyd_socket: PathBuf,
-    /// Socket for officers and custodians.
-    pub officers_socket: PathBuf,
+    /// Socket for keyd; none if the starter hands over one with the name `keyd`.
+    pub keyd_socket: Option<PathBuf>,
+    /// Socket for officers and custodians; none if the starter hands over one with the name `officers`.
+    pub officers_socket: Option<PathBuf>,
     /// Boot identity file.
     pub identity: PathBuf,
     /// Memory mode.
@@ -38,6 +40,8 @@ pub struct Options {
     pub keyd_uids: Vec<u32>,
     /// User ids that may be officers, beside our own.
     pub officer_uids: Vec<u32>,
+    /// Groups whose members may be officers.
+    pub officer_gids: Vec<u32>,
 }
 
 /// Why the module does not start. Each says what to do.
@@ -72,13 +76,29 @@ pub enum StartError {
         /// What is wrong and what to do.
         why: String,
     },
+    /// What the starter (systemd) hands over.
+    #[error("what the starter hands over is not as the module's units say: {0}")]
+    Starter(std::io::Error),
     /// The sandbox.
     #[error("the system-call filter cannot be installed: {0}")]
     Sandbox(#[from] securemem::sandbox::SandboxError),
 }
 
+/// The id of a user, given by name or number.
+pub fn user(word: &str) -> Result<u32, String> {
+    accounts::id(word, Path::new(accounts::USERS))
+}
+
+/// The id of a group, given by name or number.
+pub fn group(word: &str) -> Result<u32, String> {
+    accounts::id(word, Path::new(accounts::GROUPS))
+}
+
 /// Runs the module. Returns only on an error before it is ready.
 pub fn run_module(options: &Options) -> Result<std::convert::Infallible, StartError> {
+    // Before anything is opened: the descriptors have fixed numbers.
+    let mut handed = securemem::handed::unix_listeners().map_err(StartError::Starter)?;
+    let supervisor = Supervisor::from_environment().map_err(StartError::Starter)?;
     process::single_malloc_arena().map_err(StartError::Process)?;
     process::deny_dumps().map_err(StartError::Process)?;
     process::no_new_privileges().map_err(StartError::Process)?;
@@ -89,12 +109,16 @@ pub fn run_module(options: &Options) -> Result<std::convert::Infallible, StartEr
     let identity = read_identity(&arena, &options.identity)?;
     let module = Arc::new(Module::new(arena, random, program, identity)?);
     // The locks are held as long as the process lives: a second module on the same sockets is refused.
-    let (keyd, _keyd_lock) = listen(&options.keyd_socket)?;
-    let (officers, _officers_lock) = listen(&options.officers_socket)?;
+    let (keyd, _keyd_lock) = socket(&mut handed, "keyd", options.keyd_socket.as_deref())?;
+    let (officers, _officers_lock) = socket(&mut handed, "officers", options.officers_socket.as_deref())?;
+    if let Some((name, _)) = handed.first() {
+        let why = format!("{name} is no socket of the module's; it has keyd and officers");
+        return Err(StartError::Starter(std::io::Error::other(why)));
+    }
     let own = rustix::process::geteuid().as_raw();
-    let peers = |uids: &Vec<u32>| Peers { uids: uids.clone(), own };
-    let (keyd_peers, officer_peers) = (peers(&options.keyd_uids), peers(&options.officer_uids));
-    serve(&module, keyd, officers, keyd_peers, officer_peers, options.memory)?;
+    let keyd_peers = Peers { uids: options.keyd_uids.clone(), gids: Vec::new(), own };
+    let (uids, gids) = (options.officer_uids.clone(), options.officer_gids.clone());
+    serve(&module, keyd, officers, keyd_peers, Peers { uids, gids, own }, options.memory)?;
     // No backtrace: reading symbols would open files, and there are none any more.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -104,6 +128,9 @@ pub fn run_module(options: &Options) -> Result<std::convert::Infallible, StartEr
     let ready = format!("ready boot={} memory={}\n", to_hex(&module.boot), module.arena.mode());
     // Nobody may be listening to our output; the sockets answer all the same.
     let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
+    if let Some(supervisor) = supervisor {
+        supervisor.report(&module);
+    }
     loop {
         std::thread::park();
     }
@@ -140,7 +167,10 @@ fn read_identity(arena: &Arena, path: &Path) -> Result<Secret, StartError> {
     let make = "make one with: citykeep-hsm identity --new FILE";
     let mut file = File::open(path).map_err(|error| failed(format!("cannot be read ({error}); {make}")))?;
     let meta = file.metadata().map_err(|error| failed(error.to_string()))?;
-    if meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+    let own = meta.mode().trailing_zeros() >= 6 && meta.uid() == rustix::process::geteuid().as_raw();
+    // systemd's copy (LoadCredential=) is root's and opened to us alone by an access list, which shows as group bits.
+    let credential = (meta.uid(), meta.gid()) == (0, 0) && meta.mode() & 0o337 == 0;
+    if !own && !credential {
         return Err(failed("must be ours and closed to everybody else: chmod 600".to_owned()));
     }
     let mut bytes = [0; IDENTITY_HEADER.len() + 65];
@@ -159,6 +189,24 @@ fn read_identity(arena: &Arena, path: &Path) -> Result<Secret, StartError> {
     });
     scalar.zeroize();
     secret.map_err(|_| failed("does not fit into secret memory".to_owned()))
+}
+
+/// The socket of this name: handed over, or bound by ourselves with a lock beside it; one and only one of the two.
+fn socket(
+    handed: &mut Vec<(String, UnixListener)>,
+    name: &str,
+    path: Option<&Path>,
+) -> Result<(UnixListener, Option<File>), StartError> {
+    let failed = |why: &str| StartError::Socket { path: format!("the socket {name}"), why: why.to_owned() };
+    let place = handed.iter().position(|(known, _)| known == name);
+    match (place.map(|place| handed.swap_remove(place).1), path) {
+        (Some(listener), None) => Ok((listener, None)),
+        (None, Some(path)) => listen(path).map(|(listener, lock)| (listener, Some(lock))),
+        (None, None) => {
+            Err(failed(&format!("is missing; say --{name}-socket PATH, or start the socket unit")))
+        }
+        (Some(_), Some(_)) => Err(failed(&format!("is handed over already; leave --{name}-socket out"))),
+    }
 }
 
 /// Binds a socket that only its own user and group can reach. The lock beside it lives as long as the process, so a

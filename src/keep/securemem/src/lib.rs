@@ -7,6 +7,7 @@
 mod arena;
 mod error;
 mod free_list;
+pub mod handed;
 pub mod peer;
 pub mod process;
 mod region;

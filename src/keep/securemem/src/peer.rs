@@ -45,6 +45,38 @@ pub fn credentials(stream: &UnixStream) -> io::Result<Credentials> {
     Ok(Credentials { pid: peer.pid.try_into().unwrap_or(0), uid: peer.uid, gid: peer.gid })
 }
 
+/// Most groups that a peer may be in; one with more is in none.
+const GROUPS_MAX: usize = 1024;
+
+/// Whether the peer was in one of these groups when it connected, by its own group or by a further one.
+pub fn is_in_group(stream: &UnixStream, groups: &[u32]) -> io::Result<bool> {
+    if groups.is_empty() {
+        return Ok(false);
+    }
+    if groups.contains(&credentials(stream)?.gid) {
+        return Ok(true);
+    }
+    let mut further = vec![u32::MAX; GROUPS_MAX];
+    let mut len = libc::socklen_t::try_from(size_of_val(further.as_slice())).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for as long as `stream` is borrowed; the kernel writes at most `len` bytes of group
+    // ids, plain numbers, to `further`, and the length to `len`.
+    // JUSTIFICATION: neither the standard library nor rustix reads SO_PEERGROUPS.
+    let code = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            further.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if code != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    further.truncate(len as usize / size_of::<u32>());
+    Ok(further.iter().any(|group| groups.contains(group)))
+}
+
 /// Waits until a read would not block (data, end of stream or error): `true`; after `timeout`: `false`.
 pub fn wait_readable(fd: impl AsFd, timeout: Duration) -> io::Result<bool> {
     wait(fd, PollFlags::IN, timeout)

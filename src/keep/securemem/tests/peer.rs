@@ -27,6 +27,21 @@ fn peers_are_seen_and_waited_for() {
     assert!(peer::wait_readable(&near, Duration::ZERO).unwrap(), "an end of stream is readable");
 }
 
+#[test]
+fn groups_of_a_peer_are_its_own_and_its_further_ones() {
+    let (near, _far) = UnixStream::pair().unwrap();
+    let own = rustix::process::getegid().as_raw();
+    assert!(peer::is_in_group(&near, &[own]).unwrap());
+    assert!(!peer::is_in_group(&near, &[]).unwrap());
+    let further: Vec<u32> =
+        rustix::process::getgroups().unwrap().iter().map(|group| group.as_raw()).collect();
+    for group in &further {
+        assert!(peer::is_in_group(&near, &[*group]).unwrap());
+    }
+    let foreign = (60_000..70_000).find(|group| *group != own && !further.contains(group)).unwrap();
+    assert!(!peer::is_in_group(&near, &[foreign]).unwrap());
+}
+
 /// A signal in the middle of a wait neither ends it early nor makes it longer.
 #[test]
 fn signals_do_not_end_a_wait() {

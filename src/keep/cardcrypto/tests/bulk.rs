@@ -13,6 +13,8 @@ mod tests {
 
     static ARENA: LazyLock<Arena> = LazyLock::new(|| Arena::reserve(1 << 16, Preference::Auto).unwrap());
 
+    /// The ciphers of cards; the other algorithms have no TAC.
+    const CIPHERS: [Algorithm; 2] = [Algorithm::Tdes, Algorithm::Sm4];
     const ASN: FactorSource = FactorSource::ASN_RIGHT8;
     const ISSUER: FactorSource = FactorSource::ISSUER_ID;
 
@@ -128,7 +130,7 @@ mod tests {
     proptest! {
         #[test]
         fn bulk_is_naive_per_item(
-            algorithm in prop::sample::select(Algorithm::ALL),
+            algorithm in prop::sample::select(&CIPHERS[..]),
             profile in prop::sample::select(Profile::ALL),
             top in keys(),
             levels in level_lists(),
@@ -155,7 +157,7 @@ mod tests {
 
         #[test]
         fn one_card_tac_is_naive(
-            algorithm in prop::sample::select(Algorithm::ALL),
+            algorithm in prop::sample::select(&CIPHERS[..]),
             profile in prop::sample::select(Profile::ALL),
             card_key: [u8; 16],
             data: [u8; 24],
@@ -180,18 +182,18 @@ mod tests {
             &[literal],
         ];
         let issuer = *b"\x12\x34\x50\0\x12\x34\x50\0";
-        for algorithm in Algorithm::ALL {
+        for algorithm in CIPHERS {
             for levels in lists {
                 let items: Vec<TacItem> = (1..=1100_u64)
                     .map(|serial| {
                         let card = serial.to_be_bytes();
                         let mut data = [0x5a; 24];
                         data[..8].copy_from_slice(&card);
-                        let tac = naive(*algorithm, [3; 16], levels, issuer, card, &data[..22]);
+                        let tac = naive(algorithm, [3; 16], levels, issuer, card, &data[..22]);
                         TacItem { card, data, tac }
                     })
                     .collect();
-                let key = master(*algorithm, [3; 16], levels);
+                let key = master(algorithm, [3; 16], levels);
                 let checks = checked(&key, Profile::PurchaseTac, issuer, &items).unwrap();
                 assert_eq!(checks, vec![TacCheck::Match; 1100], "{algorithm:?} {levels:?}");
                 // The same bytes are no load TAC.
@@ -224,9 +226,9 @@ mod tests {
     #[test]
     fn a_refused_issuer_refuses_the_call_only_where_it_is_a_factor() {
         let item = TacItem { card: [1; 8], data: [0; 24], tac: [0; 4] };
-        for algorithm in Algorithm::ALL {
+        for algorithm in CIPHERS {
             for (byte, why) in [(0x00, FactorError::AllZeros), (0xff, FactorError::AllOnes)] {
-                let key = master(*algorithm, [3; 16], &[ASN, ISSUER]);
+                let key = master(algorithm, [3; 16], &[ASN, ISSUER]);
                 let mut checks = [TacCheck::Match];
                 assert_eq!(
                     key.verify_tacs(Profile::PurchaseTac, &[byte; 8], &[item], &mut checks),
@@ -234,7 +236,7 @@ mod tests {
                 );
                 // Nothing stale passes.
                 assert_eq!(checks, [TacCheck::Mismatch]);
-                let key = master(*algorithm, [3; 16], &[ASN]);
+                let key = master(algorithm, [3; 16], &[ASN]);
                 assert_eq!(
                     checked(&key, Profile::PurchaseTac, [byte; 8], &[item]),
                     Ok(vec![TacCheck::Mismatch])

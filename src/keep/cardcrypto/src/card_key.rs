@@ -97,10 +97,11 @@ impl CardKey {
     }
 
     /// A load's whole answer (card-crypto D.3): checks MAC1 in constant time, and only then makes MAC2 over the host's date
-    /// and time. There is no other way to a MAC2, and none to the session key.
+    /// (`YYYYMMDD`) and time (`hhmmss`), BCD. There is no other way to a MAC2, and none to the session key. `rule` is SM4's; of
+    /// a 3DES session there is one kind.
     ///
     /// # Errors
-    /// [`Mac1Wrong`].
+    /// [`Mac1Wrong`]; also for a kind other than 01 and 02, whatever its MAC1: the same bytes with 03 are an unload.
     pub fn load(
         &self,
         rule: SessionRule,
@@ -110,7 +111,7 @@ impl CardKey {
     ) -> Result<[u8; 4], Mac1Wrong> {
         let session = Session::online(self, rule, request.random, request.counter);
         let expected = Zeroizing::new(session.mac(&load_data1(request)));
-        if !bool::from(expected.as_slice().ct_eq(&request.mac1)) {
+        if !bool::from(expected.as_slice().ct_eq(&request.mac1)) || !matches!(request.kind, 1 | 2) {
             return Err(Mac1Wrong);
         }
         let LoadRequest { amount, kind, terminal, .. } = request;
@@ -154,10 +155,14 @@ pub(crate) enum Session {
 }
 
 impl Session {
-    /// The session of load, unload and overdraft update: random ‖ online counter ‖ 80 00.
+    /// The session of an online transaction: random ‖ online counter ‖ 80 00.
     pub(crate) fn online(key: &CardKey, rule: SessionRule, random: [u8; 4], counter: [u8; 2]) -> Self {
         let mut input = [0, 0, 0, 0, 0, 0, 0x80, 0];
         input.iter_mut().zip(random.into_iter().chain(counter)).for_each(|(to, from)| *to = from);
+        Self::derive(key, rule, input)
+    }
+
+    pub(crate) fn derive(key: &CardKey, rule: SessionRule, input: [u8; 8]) -> Self {
         if key.algorithm == Algorithm::Tdes {
             let mut block = Zeroizing::new(input);
             lanes::tdes_encrypt(&key.key, &mut block);

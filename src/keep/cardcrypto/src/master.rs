@@ -12,7 +12,7 @@ use crate::card_key::{CardKey, CardKeyError, Factors};
 use crate::diversify::{FactorError, check_factor, cipher, diversify, kcv};
 use crate::tac::{Chain, TacCheck, TacError, TacItem};
 
-/// A TAC master key: 16 bytes in secret memory, the cipher, and the levels down to the card key.
+/// A master key above card level: 16 bytes in secret memory, the cipher, and the levels down to the card key.
 ///
 /// No way leads to the bytes: no `Clone`, no comparison, no contents in `Debug`; and no call takes a caller's bytes to encrypt.
 ///
@@ -135,18 +135,18 @@ pub(crate) fn is_set(key: &[u8; 16]) -> bool {
     !bool::from(key.as_slice().ct_eq(&[0; 16]))
 }
 
-/// Why bytes and levels do not make a [`MasterKey`].
+/// Why bytes and levels do not make a [`MasterKey`], or bytes no [`crate::TransportKey`] or [`crate::ListMac`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MasterKeyError {
     /// The key does not have 16 bytes.
-    #[error("a card master key has 16 bytes")]
+    #[error("a key has 16 bytes")]
     Length,
     /// No level, or more than three.
     #[error("a card master key has 1 to 3 derivation levels")]
     Levels,
-    /// The algorithm derives no card keys.
-    #[error("a card master key is 3DES or SM4")]
+    /// The algorithm is none for this kind of key.
+    #[error("a card master key is 3DES or SM4, a transport key 3DES or AES, a list's MAC key SM4")]
     Algorithm,
     /// A constant of the levels is refused as a factor.
     #[error("a literal of the derivation levels is refused: {0}")]

@@ -8,6 +8,12 @@ use crate::card_key::CardKey;
 /// Data bytes of one command at most: Lc is one byte and counts the MAC.
 const DATA_MAX: usize = 251;
 
+/// Bytes of a PIN: BCD and filling. A MAC over longer bytes of a caller's would have the shape of a TAC.
+const PIN_LEN: core::ops::RangeInclusive<usize> = 2..=6;
+
+/// Bytes of a key header at most (card-crypto B.2).
+const KEY_HEADER_MAX: usize = 8;
+
 /// What an issuer script does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "callers build it")]
@@ -48,9 +54,15 @@ pub enum ScriptError {
     /// Not 1 to 254.
     #[error("a record number is 1 to 254")]
     Record,
+    /// Longer than 8 bytes.
+    #[error("a key header has at most 8 bytes")]
+    KeyHeader,
     /// Empty, or longer than a command holds.
     #[error("the data of a command are 1 to 251 bytes")]
     Length,
+    /// Not 2 to 6 bytes.
+    #[error("a PIN has 2 to 6 bytes")]
+    Pin,
 }
 
 impl Script {
@@ -89,9 +101,11 @@ impl CardKey {
     /// (this project's rule, the standards are silent): SM4 CBC-MAC under the whole key.
     ///
     /// # Errors
-    /// [`ScriptError::Length`].
+    /// [`ScriptError::Pin`].
     pub fn reload_pin(&self, pin: &[u8]) -> Result<Vec<u8>, ScriptError> {
-        let pin = content(pin)?;
+        if !PIN_LEN.contains(&pin.len()) {
+            return Err(ScriptError::Pin);
+        }
         let rule = match self.algorithm() {
             Algorithm::Tdes => lanes::MacRule::DesFolded,
             _ => lanes::MacRule::Sm4,
@@ -154,7 +168,7 @@ pub struct WriteStyle {
 /// unless it fills whole blocks; ECB and MAC are under the control key.
 ///
 /// # Errors
-/// [`ScriptError::Length`] if the key header is longer than 8 bytes.
+/// [`ScriptError::KeyHeader`].
 pub fn write_key(
     control: &CardKey,
     style: WriteStyle,
@@ -162,8 +176,8 @@ pub fn write_key(
     key: &CardKey,
     challenge: [u8; 4],
 ) -> Result<Vec<u8>, ScriptError> {
-    if header.len() > 8 {
-        return Err(ScriptError::Length);
+    if header.len() > KEY_HEADER_MAX {
+        return Err(ScriptError::KeyHeader);
     }
     let block = if control.algorithm() == Algorithm::Tdes { 8 } else { 16 };
     let mut plain = Zeroizing::new(Vec::with_capacity(48));

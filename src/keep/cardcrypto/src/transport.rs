@@ -5,10 +5,14 @@ use core::fmt;
 use securemem::Secret;
 use wire::key::Algorithm;
 
-use crate::block::{self, BlockHeader};
 use crate::card_key::CardKey;
 use crate::diversify::kcv;
 use crate::master::{MasterKeyError, is_set};
+use crate::sealed::seal;
+use crate::tr31::{BlockHeader, tr31_b, tr31_d};
+
+/// Fills a buffer with random bytes.
+pub(crate) type Fill<'a, E> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), E>;
 
 /// Why there is no block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -51,7 +55,8 @@ impl TransportKey {
         self.kcv
     }
 
-    /// The card key as TR-31/X9.143 block: version B under a 3DES key, D under an AES one.
+    /// The card key as TR-31/X9.143 block (SPEC.md §TR-31 block): version B under a 3DES key, D under an AES one. `random` fills
+    /// the padding after the key.
     ///
     /// # Errors
     /// [`BlockError`].
@@ -62,12 +67,13 @@ impl TransportKey {
         random: &mut dyn FnMut(&mut [u8]) -> Result<(), E>,
     ) -> Result<String, BlockError<E>> {
         self.with(|bytes| match self.algorithm {
-            Algorithm::Tdes => block::tr31_b(bytes, header, key, random),
-            _ => block::tr31_d(bytes, header, key, random),
+            Algorithm::Tdes => tr31_b(bytes, header, key, random),
+            _ => tr31_d(bytes, header, key, random),
         })
     }
 
-    /// The card key sealed to canonical header bytes (SPEC.md §Sealed block).
+    /// The card key sealed to the header's bytes (SPEC.md §Sealed block): salt 32 ‖ ciphertext 16 ‖ tag 16. `random` gives the
+    /// salt. The receiver must have the same header bytes to open it.
     ///
     /// # Errors
     /// [`BlockError`].
@@ -77,7 +83,7 @@ impl TransportKey {
         key: &CardKey,
         random: &mut dyn FnMut(&mut [u8]) -> Result<(), E>,
     ) -> Result<Vec<u8>, BlockError<E>> {
-        self.with(|bytes| block::seal(bytes, header, key, random))
+        self.with(|bytes| seal(bytes, header, key, random))
     }
 
     fn with<T, E: core::error::Error + 'static>(

@@ -131,5 +131,19 @@ mod tests {
         fails_in_purse(|purse| purse.card_key[15] ^= 1, "derivation");
         fails_in_purse(|purse| purse.purchase_tac[3] ^= 1, "purchase TAC");
         fails_in_purse(|purse| purse.load_tac[3] ^= 1, "load TAC");
+        fails_in_purse(|purse| purse.load_mac2[3] ^= 1, "load MAC2");
+        fails_in_purse(|purse| purse.script_mac[3] ^= 1, "script MAC");
+        fails_in_purse(|purse| purse.authentication[7] ^= 1, "external authentication");
+
+        let (algorithm, check, _) = fails(|answers| answers.aes_cmac[15] ^= 1);
+        assert_eq!((algorithm, check), (Algorithm::Aes, "CMAC"));
+        let (algorithm, check, _) = fails(|answers| answers.sm4_cmac[15] ^= 1);
+        assert_eq!((algorithm, check), (Algorithm::Sm4, "CMAC"));
+        let (algorithm, check, _) = fails(|answers| answers.tr31_b = answers.tr31_d);
+        assert_eq!((algorithm, check), (Algorithm::Tdes, "TR-31 version B"));
+        let (algorithm, check, _) = fails(|answers| answers.tr31_d = answers.tr31_b);
+        assert_eq!((algorithm, check), (Algorithm::Aes, "TR-31 version D"));
+        let (algorithm, check, _) = fails(|answers| answers.sealed[63] ^= 1);
+        assert_eq!((algorithm, check), (Algorithm::Aes, "sealed block"));
     }
 }

@@ -5,6 +5,7 @@ mod arrows;
 mod bans;
 mod cargo;
 mod children;
+mod first_day;
 mod show;
 mod test;
 mod up;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cargo;
 use crate::children::Daemon;
+use crate::first_day;
 use crate::show::Show;
 
 const READY: Duration = Duration::from_mins(1);
@@ -45,18 +46,18 @@ pub(crate) struct Options {
 }
 
 /// The places under the state directory.
-struct Places {
+pub(crate) struct Places {
     state: PathBuf,
     run: PathBuf,
     bin: PathBuf,
 }
 
 impl Places {
-    fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.state.join(path)
     }
 
-    fn program(&self, name: &str) -> Command {
+    pub(crate) fn program(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))
     }
 }
@@ -67,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for stale in [&options.verdicts, &options.json].into_iter().flatten() {
         remove(stale)?;
     }
-    let mut show = Show::new(8);
+    let mut show = Show::new(11);
     show.title(
         "citykeep 市民卡密钥服务 — a settlement day through the whole house 一个清算日 (REHEARSAL 演练)",
     );
@@ -123,15 +124,21 @@ fn day(options: &Options, places: &Places, show: &mut Show) -> Result<()> {
         "every TAC checked over mutual TLS; the receipt proves each verdict and stands in the log",
         || verify(places, &material, &url),
     )?;
+    let first_day = first_day::walk(places, show, &url, &ceremony)?;
     let audit = show.step(
         "audit",
         "Audit 审计",
         "every entry, tile and head, the life of every key, with nothing but the log's key",
-        || audit(places, &verified),
+        || audit(places, first_day.index),
     )?;
     hsm.alive()?;
     keyd.alive()?;
-    finish(options, places, show, &Facts { hsm: &hsm, keyd: &keyd, ceremony, verified, audit, url })?;
+    finish(
+        options,
+        places,
+        show,
+        &Facts { hsm: &hsm, keyd: &keyd, ceremony, verified, first_day: first_day.summary, audit, url },
+    )?;
     if options.once {
         if !keyd.stop() {
             bail!("keyd did not stop well; its log says why: {}", places.at("logs/keyd.log").display());
@@ -144,6 +151,7 @@ fn day(options: &Options, places: &Places, show: &mut Show) -> Result<()> {
 
 struct Material {
     keys: PathBuf,
+    masters: PathBuf,
     day: PathBuf,
     expected: Option<PathBuf>,
 }
@@ -153,6 +161,7 @@ struct Facts<'a> {
     keyd: &'a Daemon,
     ceremony: Value,
     verified: Value,
+    first_day: Value,
     audit: Value,
     url: String,
 }
@@ -208,19 +217,20 @@ fn material(options: &Options, places: &Places) -> Result<(Material, String)> {
     if options.keys.is_none() && !keys.exists() {
         output(places.program("citycard").arg("keys").arg("--out").arg(&keys), "citycard keys")?;
     }
+    let masters = first_day::material(places)?;
     let Some(day) = options.day.clone() else {
         let (day, expected) = (places.at("practice/day.txt"), places.at("practice/expected.csv"));
         let mut citycard = places.program("citycard");
         citycard.arg("day").arg("--keys").arg(&keys).arg("--out").arg(&day).arg("--expected").arg(&expected);
         output(citycard.arg("--transactions").arg(options.transactions.to_string()), "citycard day")?;
         let line = format!("{} transactions made for practice", options.transactions);
-        return Ok((Material { keys, day, expected: Some(expected) }, line));
+        return Ok((Material { keys, masters, day, expected: Some(expected) }, line));
     };
     for file in [&keys, &day] {
         fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?;
     }
     let line = format!("keys of {}, day of {}", keys.display(), day.display());
-    Ok((Material { keys, day, expected: None }, line))
+    Ok((Material { keys, masters, day, expected: None }, line))
 }
 
 fn start_hsm(places: &Places) -> Result<(Daemon, String)> {
@@ -277,6 +287,7 @@ fn rehearse(places: &Places, material: &Material) -> Result<(Value, String)> {
     command.arg("rehearse").arg(cargo::root().join("keyceremony/scripts/settlement-day.toml"));
     command.arg("--state").arg(&places.state).arg("--officers-socket").arg(places.run.join("officers.sock"));
     command.arg("--keys").arg(&material.keys).arg("--policy").arg(policy());
+    command.arg("--masters").arg(&material.masters).arg("--ledger").arg(places.at("practice/ledger.pem"));
     command.arg("--ca").arg(places.at("pki/ca.pem")).arg("--json").arg(&summary);
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.context("keyceremony cannot be started")?;
@@ -313,9 +324,9 @@ fn verify(places: &Places, material: &Material, url: &str) -> Result<(Value, Str
     Ok((report, format!("{records} verdicts, {rate:.0} TAC/s, {}", counts.replace(['{', '}', '"'], ""))))
 }
 
-fn audit(places: &Places, verified: &Value) -> Result<(Value, String)> {
-    // The published log lags commits by up to a second: the auditor waits until the receipt's entry is in it.
-    let needed = verified.get("log_index").and_then(Value::as_u64).unwrap_or_default() + 1;
+fn audit(places: &Places, newest: u64) -> Result<(Value, String)> {
+    // The published log lags commits by up to a second: the auditor waits until the newest entry that we know of is in it.
+    let needed = newest + 1;
     let mut report = Value::Null;
     for _ in 0..50 {
         let mut command = places.program("citykeep");
@@ -331,7 +342,7 @@ fn audit(places: &Places, verified: &Value) -> Result<(Value, String)> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    bail!("the published log has {} entries; the receipt's entry {needed} is not in it", at(&report, "size"))
+    bail!("the published log has {} entries; entry {newest} is not in it", at(&report, "size"))
 }
 
 fn finish(options: &Options, places: &Places, show: &mut Show, facts: &Facts<'_>) -> Result<()> {
@@ -358,6 +369,9 @@ fn finish(options: &Options, places: &Places, show: &mut Show, facts: &Facts<'_>
         "versions": at(&facts.verified, "versions"),
         "tac_per_second": at(&facts.verified, "tac_per_second"),
         "receipt": at(&facts.verified, "batch"),
+        "personalized": at(&facts.first_day, "personalized"),
+        "blacklist": at(&facts.first_day, "blacklist"),
+        "load": at(&facts.first_day, "load"),
         "log": { "size": at(&facts.audit, "size"), "root": at(&facts.audit, "root") },
         "witness": "unwitnessed",
         "rss_kib": { "hsm": rss(facts.hsm.id()), "keyd": rss(facts.keyd.id()) },
@@ -371,6 +385,7 @@ fn finish(options: &Options, places: &Places, show: &mut Show, facts: &Facts<'_>
     let state = places.state.display();
     println!("  transcript 仪式记录   {state}/transcript.txt");
     println!("  receipt 回执          {state}/out/receipt.json");
+    println!("  cards 卡片密钥        {state}/out/perso-…   blacklist 黑名单 {state}/out/blacklist.bin");
     println!("  log 日志              {state}/log   key {state}/log/vkey");
     println!("  daemons 服务          {}   logs {state}/logs", facts.url);
     println!("  Both daemons run as one user here; the wall between their users needs the systemd units.");
@@ -404,11 +419,13 @@ fn stay_up() -> Result<()> {
 
 /// The ceremony's steps and what came of each; what was signed word by word is in the transcript.
 fn is_shown(line: &str) -> bool {
-    line.starts_with('[') || (line.starts_with("    ") && !line.contains("vkey"))
+    // The long tables of keys are in the transcript.
+    let table = line.starts_with("    密钥 key") || line.contains("made inside the module and active");
+    line.starts_with('[') || (line.starts_with("    ") && !line.contains("vkey") && !table)
 }
 
 /// Runs a program to its end and gives its stdout; a failure gives its own sentence.
-fn output(command: &mut Command, name: &str) -> Result<String> {
+pub(crate) fn output(command: &mut Command, name: &str) -> Result<String> {
     let done = command.stdin(Stdio::null()).output().with_context(|| format!("{name} cannot be started"))?;
     if done.status.success() {
         return String::from_utf8(done.stdout).with_context(|| format!("{name} printed no text"));
@@ -423,11 +440,11 @@ fn sentence(stderr: &[u8]) -> String {
 }
 
 /// A field of a report; absent is null.
-fn at<'a>(report: &'a Value, field: &str) -> &'a Value {
+pub(crate) fn at<'a>(report: &'a Value, field: &str) -> &'a Value {
     report.get(field).unwrap_or(&Value::Null)
 }
 
-fn text<'a>(report: &'a Value, field: &str) -> &'a str {
+pub(crate) fn text<'a>(report: &'a Value, field: &str) -> &'a str {
     at(report, field).as_str().unwrap_or_default()
 }
 

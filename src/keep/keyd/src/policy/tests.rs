@@ -113,6 +113,55 @@ fn operations_are_complete_and_have_one_name_each() {
     }
 }
 
+/// The sample grants each operation to somebody, and nothing across walls.
+#[test]
+fn the_sample_is_a_policy() {
+    let text = include_str!("../../../../../policies/sample.toml");
+    let policy = Policy::parse(text).unwrap();
+    for operation in Operation::ALL {
+        let holders = policy
+            .roles
+            .iter()
+            .filter(|role| role.grants.iter().any(|it| it.operations.contains(&operation)));
+        assert!(holders.count() > 0, "{operation} is granted to nobody");
+        assert!(text.contains(&format!("\n#   {operation} ")), "{operation} is not explained");
+    }
+    for role in &policy.roles {
+        let walls: BTreeSet<_> = role
+            .grants
+            .iter()
+            .flat_map(|grant| &grant.lineages)
+            .map(|pattern| match pattern {
+                LineagePattern::Exact(lineage) => lineage.wall(),
+                LineagePattern::Set(set) => set.split('/').next().unwrap(),
+            })
+            .collect();
+        assert!(walls.len() <= 1, "{walls:?}");
+        let has = |operation| role.grants.iter().any(|grant| grant.operations.contains(&operation));
+        assert!(!(has(Operation::ScriptsIssue) && has(Operation::ScriptsUnblock)), "four eyes");
+    }
+}
+
+/// A policy as the first release took it: what was granted then is granted now, and nothing else.
+#[test]
+fn a_policy_of_before_is_read_as_it_was() {
+    let policy = Policy::parse(include_str!("../../tests/golden/policy-v1.toml")).unwrap();
+    let clients = ["clearing/engine-1", "audit/desk-1", "officers/relay-1"].map(client);
+    for operation in Operation::ALL {
+        let expected = match operation {
+            Operation::KeysRead | Operation::LogRead => [true, true, false],
+            Operation::MacsVerify | Operation::ReceiptsRead | Operation::SettlementVerify => {
+                [true, false, false]
+            }
+            Operation::StatusRead => [true, true, true],
+            Operation::CommandsRelay => [false, false, true],
+            _ => [false; 3],
+        };
+        let found = clients.each_ref().map(|client| policy.permits(client, operation).is_ok());
+        assert_eq!(found, expected, "{operation}");
+    }
+}
+
 fn with(body: &str) -> Result<Policy, PolicyError> {
     Policy::parse(&format!("format = 1\ntrust_domain = 'weihai.example'\n{body}"))
 }

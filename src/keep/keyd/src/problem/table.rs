@@ -123,7 +123,7 @@ rows! {
     LICENCE_USED_UP = "licence-used-up" 403 Acted, "The licence's quantity is used up", "许可数量已用完",
         "Ask the officers for a new licence, or have them reconcile spoiled cards.";
     CARD_RANGE = "card-range" 422 Changed, "A card is outside the licence's range, or no card number", "卡号不在许可范围内",
-        "Send only cards of the licence's range.";
+        "Check the card's number; a line sends only cards of its licence's range.";
     CARD_SPOILED = "card-spoiled" 409 Changed, "A card was declared spoiled", "卡片已登记为废卡",
         "Its number is dead; personalize another card.";
     PROFILE_CHANGED = "profile-changed" 409 Acted, "The applet's profile is not the licence's any more", "应用配置与许可不一致",
@@ -134,6 +134,8 @@ rows! {
         "Read the factor from the chip again; a card keeps the one it came with.";
     BAD_LICENCE = "bad-licence" 422 Changed, "The licence does not have that, or names what does not exist", "许可内容不符",
         "GET /v1/licences/{id} shows what it grants.";
+    BAD_PROFILE = "bad-profile" 409 Acted, "A profile that no applet may have, or that does not fit the keys", "应用配置不合法",
+        "The officers correct the applet's profile.";
     LIST_FORMAT = "list-format" 422 Changed, "The bytes are no list", "名单格式错误",
         "Build it with citykeep blacklist build; wire's SPEC.md has the format.";
     LIST_EPOCH = "list-epoch" 409 Changed, "The list's epoch is not the next one", "名单期号不是下一期",
@@ -201,8 +203,6 @@ rows! {
     COMPONENT_FOREIGN = "component-foreign" 409 Changed, "No import waits for this component", "没有等待此分量的导入",
         "Propose the import first.";
     COMPONENT_TWICE = "component-twice" 409 Changed, "This component is already there", "分量已录入", "Bring the next one.";
-    BAD_PROFILE = "bad-profile" 409 Changed, "A profile that no applet may have, or that does not fit the keys", "应用配置不合法",
-        "Correct the profile's file.";
 }
 
 /// The whole table, block by block.
@@ -232,6 +232,7 @@ pub(crate) const fn of_module(code: Code) -> Option<&'static Row> {
         Code::ProfileChanged => &PROFILE_CHANGED,
         Code::TransportKey => &TRANSPORT_KEY,
         Code::CardChip => &CARD_CHIP,
+        Code::BadProfile => &BAD_PROFILE,
         Code::BadLicence => &BAD_LICENCE,
         Code::ListFormat => &LIST_FORMAT,
         Code::ListEpoch => &LIST_EPOCH,
@@ -277,7 +278,6 @@ pub(crate) const fn of_command(code: Code) -> Option<&'static Row> {
         Code::ComponentKcv => &COMPONENT_KCV,
         Code::ComponentForeign => &COMPONENT_FOREIGN,
         Code::ComponentTwice => &COMPONENT_TWICE,
-        Code::BadProfile => &BAD_PROFILE,
         other => return of_module(other),
     })
 }

@@ -88,7 +88,6 @@ const NEVER_TO_CLIENTS: &[Code] = &[
     Code::RecordOld,
     Code::RecordMissing,
     Code::AckForged,
-    Code::BadProfile,
 ];
 
 #[test]

@@ -13,3 +13,10 @@ pub(super) fn show(query: &str) -> Result<Answer, Refusal> {
     no_parameters(query)?;
     Ok(Unlogged::read(whole(StatusCode::OK, "application/json", OPENAPI.as_bytes().to_vec())))
 }
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ const LOADS: &str = "/v1/loads/authorize";
 const SCRIPTS: &str = "/v1/scripts/issue";
 const AUTHENTICATE: &str = "/v1/cards/authenticate";
 
+/// Client, path, body, and what the module says with what status.
+type Call = (&'static str, &'static str, String, &'static [(Refusal, u16)]);
+
 fn cards(from: u32, count: u32) -> String {
     let cards = (from..from + count).map(|number| format!(r#"{{"serial":"{number:020}"}}"#));
     let licence = wire::purse::to_hex(&LICENCE);
@@ -263,7 +266,7 @@ async fn fields_are_strict_and_other_walls_look_absent() {
 async fn what_the_module_refuses_is_told_with_its_code() {
     let house = House::new();
     let keyd = house.run();
-    let rows: [(&str, &str, String, &[(Refusal, u16)]); 4] = [
+    let rows: [Call; 4] = [
         (
             "perso/line-1",
             KEYS,

@@ -59,6 +59,27 @@ async fn reads_are_for_those_who_have_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_description_is_for_every_client_with_a_role() {
+    let house = House::new();
+    let keyd = house.run();
+    for client in ["clearing/engine-1", "officers/relay-1", "perso/line-1", "gates/depot-1", "health/perso-1"]
+    {
+        let reply = house.get(&keyd, client, "/v1/openapi.json").await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.headers["content-type"].as_bytes()),
+            (200, &b"application/json"[..]),
+            "{client}"
+        );
+        assert!(reply.body == include_bytes!("../../openapi.json"), "{client}");
+    }
+    let reply = house.get(&keyd, "nobody/at-all", "/v1/openapi.json").await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (403, "not-permitted"));
+    let reply = house.get(&keyd, "perso/line-1", "/v1/openapi.json?v=1").await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (400, "bad-query"));
+    house.fake.wait_noted("policy-no-role", 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_published_and_proved() {
     let house = House::new();
     let keyd = house.run();

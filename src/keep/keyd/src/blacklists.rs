@@ -88,12 +88,16 @@ impl Blacklists {
     }
 
     /// The full list in force, as far as keyd knows. If a stop came between the two files of [`Self::keep`], the older one
-    /// is made up for here.
+    /// is made up for here. A base that is newer than the signed file was put there by operators: it stays.
     pub fn in_force(&self, wall: &str) -> io::Result<Option<Vec<u8>>> {
         let base = self.read(wall, "base")?;
         let Ok(Some(newest)) = self.newest(wall) else {
             return Ok(base);
         };
+        let epoch = base.as_deref().and_then(|base| List::parse(base).ok()).map(|list| list.version);
+        if epoch.is_some_and(|epoch| u64::from(epoch) > newest.list.epoch) {
+            return Ok(base);
+        }
         match effective(base.as_deref(), &newest.body, &newest.list.effective) {
             Some(list) if base.as_ref() == Some(&list) => Ok(base),
             Some(list) => {

@@ -76,6 +76,23 @@ fn a_stop_between_the_two_files_is_made_up_for() {
 }
 
 #[test]
+fn a_base_that_operators_put_back_is_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let lists = Blacklists::open(dir.path()).unwrap();
+    // The signed file is of an old backup; the base is the newest.
+    assert!(lists.keep(&file(&list(3, &[1]), &list(3, &[1]))).unwrap());
+    let newest = list(5, &[1, 2]).to_bytes();
+    fs::write(dir.path().join("transit.base"), &newest).unwrap();
+    assert_eq!(lists.in_force("transit").unwrap(), Some(newest.clone()));
+    assert_eq!(fs::read(dir.path().join("transit.base")).unwrap(), newest);
+    // One that is older than the signed file, or damaged, gives way to it.
+    for old in [list(2, &[7]).to_bytes(), b"damaged".to_vec()] {
+        fs::write(dir.path().join("transit.base"), &old).unwrap();
+        assert_eq!(lists.in_force("transit").unwrap(), Some(list(3, &[1]).to_bytes()));
+    }
+}
+
+#[test]
 fn what_cannot_be_worked_out_leaves_the_base_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let lists = Blacklists::open(dir.path()).unwrap();

@@ -36,3 +36,49 @@ pub(super) async fn keys(
         _ => Err(Refusal::module_gone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use wire::frame::{CardKeyBlock, CardKeySet, CardKeySets, CardRole, KeyForm};
+    use wire::key::{Algorithm, KeyId};
+
+    use super::*;
+
+    /// A key set's JSON is written down byte by byte (SPEC.md, Key sets).
+    #[test]
+    fn a_key_set_has_the_bytes_of_the_specification() {
+        let role = |name: &str, index| CardRole {
+            role: name.to_owned(),
+            key: KeyId::parse(&format!("transit/purse/{name}@01")).unwrap(),
+            algorithm: Algorithm::Tdes,
+            index,
+        };
+        let block = |kcv: u8, block: &[u8]| CardKeyBlock { kcv: [kcv; 3], block: block.into() };
+        let set = |serial: u8, keys| CardKeySet { serial: [serial; 10], keys };
+        for (form, name) in
+            [(KeyForm::Sealed, "sealed"), (KeyForm::Tr31, "tr31"), (KeyForm::WriteKey, "write-key")]
+        {
+            let mut roles = vec![role("load", 1), role("tac", 2)];
+            let first: &[u8] =
+                if form == KeyForm::Tr31 { b"B0096P0TN01N0000AB" } else { &[0x84, 0xd4, 0x0a] };
+            let mut keys = vec![block(0xa1, first), block(0xb2, first)];
+            if form == KeyForm::WriteKey {
+                roles.truncate(1);
+                keys.truncate(1);
+            }
+            let cards = vec![set(0x31, keys.clone()), set(0x32, keys)];
+            let sets = CardKeySets { licence: [0x5a; 16], form, roles, cards, issued: 2, digest: [0xc3; 32] };
+            let bytes = serde_json::to_vec(&CardKeysAnswer::new(&sets, 818)).unwrap();
+            let golden =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/key-set-{name}.json"));
+            if std::env::var_os("CITYKEEP_BLESS").is_some() && !golden.exists() {
+                std::fs::write(&golden, &bytes).unwrap();
+            }
+            assert_eq!(std::fs::read(&golden).unwrap(), bytes, "{name}");
+            let read: CardKeysAnswer = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(read, CardKeysAnswer::new(&sets, 818));
+        }
+    }
+}

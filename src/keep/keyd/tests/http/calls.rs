@@ -35,6 +35,8 @@ pub(crate) struct Calls {
     pub(crate) refuse_after: usize,
     /// Results are forgotten, as after too many others.
     pub(crate) forget: bool,
+    /// Licences are told to anybody, as by a module that is not ours.
+    pub(crate) lax: bool,
     /// How long a request of card keys takes.
     pub(crate) slow: std::time::Duration,
 }
@@ -198,7 +200,7 @@ impl Inner {
     }
 
     fn licence(&mut self, query: &LicenceQuery) -> Result<KeydResponse, Refused> {
-        if query.client != LINE || query.licence != LICENCE {
+        if (query.client != LINE && !self.calls.lax) || query.licence != LICENCE {
             return refused(Refusal::NoSuchLicence, "the licence is of another line");
         }
         let issued = self.calls.issued.len() as u64;

@@ -37,8 +37,8 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Config {
-    /// Listener address; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Listener address; port 0 takes a free one. None if systemd hands a listener over.
+    pub listen: Option<SocketAddr>,
     /// keyd's own directory.
     pub state_dir: PathBuf,
     /// The published log.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -26,8 +25,11 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::fatal::Fatal;
 use crate::front::Front;
+use crate::handed::Handed;
 use crate::http;
 use crate::module::{Control, GONE, Module};
+use crate::notify::Notifier;
+use crate::place::Place;
 use crate::policy::Policy;
 use crate::prepared::PreparedCalls;
 use crate::receipts::Receipts;
@@ -37,7 +39,7 @@ use crate::singles::Singles;
 use crate::store::{SledStore, Store};
 use crate::tasks::Tasks;
 use crate::tls::Tls;
-use crate::upkeep::{Approval, Upkeep};
+use crate::upkeep::{Approval, SERVES, Upkeep};
 
 /// The module may start at the same moment as keyd.
 const CONNECT_TRIES: u32 = 50;
@@ -46,15 +48,19 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 const LAST_NOTES: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until a signal (Ok) or until it can't go on (the sentence).
-pub async fn run(config: &Config) -> Result<()> {
+pub async fn run(config: &Config, handed: Handed, notifier: &Notifier) -> Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
     let mut signals = Signals::new()?;
     let _lock = lock_state(&config.state_dir)?;
-    let daemon = tokio::task::block_in_place(|| Daemon::open(config))?;
+    let place = Place::choose(config.listen, handed)?;
+    let daemon = tokio::task::block_in_place(|| Daemon::open(config, place, notifier))?;
     let fatal = daemon.fatal.clone();
+    // Ready for its starter before it is ready for clients: units start before the custodians come.
+    notifier.ready();
     let outcome = tokio::select! {
         outcome = daemon.run(&mut signals) => outcome,
         sentence = fatal.raised() => Err(anyhow::anyhow!(sentence)),
+        never = notifier.signs_of_life() => match never {},
     };
     // A failure elsewhere is often only the echo of the fatal one.
     match (outcome, fatal.sentence()) {
@@ -140,10 +146,12 @@ struct Daemon {
     blacklists: Blacklists,
     log: Box<LogDir>,
     store: Box<SledStore>,
+    place: Place,
+    notifier: Notifier,
 }
 
 impl Daemon {
-    fn open(config: &Config) -> Result<Self> {
+    fn open(config: &Config, place: Place, notifier: &Notifier) -> Result<Self> {
         let (policy, policy_digest) = load_policy(&config.policy_file)?;
         let tls = Arc::new(Tls::load(&config.tls, policy.trust_domain())?);
         let wal = config.state_dir.join("wal");
@@ -166,11 +174,14 @@ impl Daemon {
             blacklists,
             log: Box::new(log),
             store: Box::new(store),
+            place,
+            notifier: notifier.clone(),
         })
     }
 
     async fn run(self, signals: &mut Signals) -> Result<()> {
         let module = Module::new(&self.config.hsm_socket);
+        self.notifier.status("connects to the module / 正在连接密码模块");
         let control = tokio::select! {
             control = connect(&module, &self.fatal) => control?,
             () = signals.stop() => return Ok(()),
@@ -181,13 +192,14 @@ impl Daemon {
         let sources = Sources { ledger: ledger.clone(), records };
         let approval = Approval { policy: self.policy_digest, ca: self.tls.ca_digest() };
         let ready = async {
-            let instance = until_operational(&control, &sources).await?;
-            approval.wait(&control).await?;
+            let instance = until_operational(&control, &sources, &self.notifier).await?;
+            approval.wait(&control, &self.notifier).await?;
             Ok::<_, anyhow::Error>(instance)
         };
         let ready = tokio::select! {
             ready = ready => Some(ready?),
             () = signals.stop() => None,
+            never = self.place.turn_away() => match never {},
         };
         if let Some(instance) = ready {
             let parts = Parts {
@@ -198,9 +210,12 @@ impl Daemon {
                 tls: self.tls,
                 receipts: self.receipts,
                 blacklists: self.blacklists,
+                place: self.place,
+                notifier: self.notifier.clone(),
             };
             serve(parts, module, control, ledger, &instance, signals).await?;
         }
+        self.notifier.stopping();
         tokio::task::spawn_blocking(|| committer.finish()).await?;
         Ok(())
     }
@@ -231,6 +246,8 @@ struct Parts {
     tls: Arc<Tls>,
     receipts: Receipts,
     blacklists: Blacklists,
+    place: Place,
+    notifier: Notifier,
 }
 
 async fn serve(
@@ -265,9 +282,7 @@ async fn serve(
         origin: instance.origin.clone(),
         tasks: Tasks::default(),
     });
-    let listener = TcpListener::bind(parts.config.listen).await.with_context(|| {
-        format!("cannot listen on {}; choose another address or port", parts.config.listen)
-    })?;
+    let listener = parts.place.listener().await?;
     let address = listener.local_addr()?;
     let front = Front::new(Arc::clone(&parts.tls), limits.handshake_timeout());
     let connections = Connections::new(limits.connections_per_client);
@@ -279,6 +294,7 @@ async fn serve(
         connections: connections.clone(),
         policy_file: parts.config.policy_file,
         policy_digest: parts.policy_digest,
+        notifier: parts.notifier.clone(),
     };
     recorder.operation("keyd-start");
     let (stop_notes, told) = oneshot::channel();
@@ -286,6 +302,7 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let mut server = tokio::spawn(http::serve(listener, front, Arc::clone(&app), connections, stopped));
     say_ready(&address.to_string())?;
+    parts.notifier.status(SERVES);
     let Signals { interrupt, terminate, hangup } = signals;
     tokio::select! {
         () = upkeep.run(hangup) => {}
@@ -293,6 +310,7 @@ async fn serve(
         _ = terminate.recv() => {}
         ended = &mut server => ended.context("the listener failed")?,
     }
+    parts.notifier.stopping();
     stop.send_replace(true);
     if !server.is_finished() {
         server.await.context("the listener failed")?;

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use keyd::config::Config;
 use keyd::daemon;
+use keyd::handed::Handed;
+use keyd::notify::Notifier;
 use tracing_subscriber::EnvFilter;
 
 /// The daemon of the key service: HTTPS, policy, quotas, the log's files and the store of sealed records.
@@ -78,8 +80,10 @@ fn run(options: &Options, check: bool) -> anyhow::Result<()> {
         println!("good: {}", options.config.display());
         return Ok(());
     }
+    // Before threads start: both come from the environment.
+    let (handed, notifier) = (Handed::from_environment()?, Notifier::from_environment()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(daemon::run(&config));
+    let outcome = runtime.block_on(daemon::run(&config, handed, &notifier));
     // Reads from disk that still run are of no use to anybody.
     runtime.shutdown_background();
     outcome

@@ -10,6 +10,7 @@ use wire::frame::{
 
 use crate::commit::Ledger;
 use crate::module::{Control, ModuleError, unexpected};
+use crate::notify::Notifier;
 use crate::store;
 
 const POLL_EVERY: Duration = Duration::from_millis(200);
@@ -47,11 +48,12 @@ pub struct Sources {
 pub async fn until_operational(
     control: &Control,
     sources: &Sources,
+    notifier: &Notifier,
 ) -> Result<InstanceStatus, RecoveryError> {
     let mut shown = None;
     loop {
         let status = control.status().await?;
-        show(&mut shown, &status);
+        show(&mut shown, &status, notifier);
         if let (ModuleState::Operational, Some(instance)) = (status.state, &status.instance) {
             return Ok(instance.clone());
         }
@@ -73,7 +75,7 @@ pub async fn until_operational(
 }
 
 /// Says what the module waits for, once per state.
-fn show(shown: &mut Option<(ModuleState, bool)>, status: &ModuleStatus) {
+fn show(shown: &mut Option<(ModuleState, bool)>, status: &ModuleStatus, notifier: &Notifier) {
     let now = (status.state, status.replayed.is_some());
     if shown.replace(now) == Some(now) {
         return;
@@ -90,6 +92,7 @@ fn show(shown: &mut Option<(ModuleState, bool)>, status: &ModuleStatus) {
         (ModuleState::Fault, _) => "repair: a self-test failed; restart it and look at its log / 自检失败",
     };
     tracing::info!(state = %status.state, "the module waits for {waits_for}");
+    notifier.status(&format!("the module ({}) waits for {waits_for}", status.state));
 }
 
 async fn replay(control: &Control, sources: &Sources, from: u64) -> Result<(), RecoveryError> {

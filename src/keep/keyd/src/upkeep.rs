@@ -11,6 +11,7 @@ use wire::frame::ModuleStatus;
 use crate::connections::Connections;
 use crate::daemon::load_policy;
 use crate::module::{Control, ModuleError};
+use crate::notify::Notifier;
 use crate::routes::App;
 use crate::tls::Tls;
 
@@ -18,6 +19,9 @@ use crate::tls::Tls;
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_mins(15);
+
+/// What `systemctl status` shows on a good day.
+pub(crate) const SERVES: &str = "serves clients / 正常服务";
 
 /// SHA-256 of what keyd has loaded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,7 +39,7 @@ impl Approval {
     }
 
     /// Waits until officers have approved what is loaded; says so when it has to wait.
-    pub(crate) async fn wait(self, control: &Control) -> Result<(), ModuleError> {
+    pub(crate) async fn wait(self, control: &Control, notifier: &Notifier) -> Result<(), ModuleError> {
         let mut said = false;
         loop {
             let status = control.status().await?;
@@ -44,9 +48,11 @@ impl Approval {
             }
             if !std::mem::replace(&mut said, true) {
                 let (policy, ca) = (wire::purse::to_hex(&self.policy), wire::purse::to_hex(&self.ca));
-                tracing::error!(
-                    "keyd does not serve: officers have approved another policy file or CA bundle. Put the approved ones in place and start again, or approve policy {policy} and CA {ca} / 策略或 CA 未经批准"
+                let next = format!(
+                    "officers have approved another policy file or CA bundle. Put the approved ones in place and start again, or approve policy {policy} and CA {ca} / 策略或 CA 未经批准"
                 );
+                tracing::error!("keyd does not serve: {next}");
+                notifier.status(&next);
             }
             sleep(COMPARE_EVERY).await;
         }
@@ -63,6 +69,7 @@ pub(crate) struct Upkeep {
     pub(crate) policy_digest: [u8; 32],
     /// The CA bundle that officers approved when they were last asked; no other comes in force.
     pub(crate) approved_ca: [u8; 32],
+    pub(crate) notifier: Notifier,
 }
 
 impl Upkeep {
@@ -78,9 +85,11 @@ impl Upkeep {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
+                    self.notifier.reloading();
                     self.app.recorder.operation("keyd-reload");
                     self.reload_tls();
                     self.compare().await;
+                    self.notifier.ready();
                 }
                 _ = reload.tick() => self.reload_tls(),
                 _ = compare.tick() => self.compare().await,
@@ -128,10 +137,11 @@ impl Upkeep {
             self.app.recorder.operation(if approved { "approval-given" } else { "approval-gone" });
             if approved {
                 tracing::info!("policy and CA bundle are approved; keyd serves");
+                self.notifier.status(SERVES);
             } else {
-                tracing::error!(
-                    "officers have approved another policy or CA bundle; put it in place, keyd takes it by itself"
-                );
+                let next = "officers have approved another policy or CA bundle; put it in place, keyd takes it by itself";
+                tracing::error!("{next}");
+                self.notifier.status(next);
             }
         }
     }

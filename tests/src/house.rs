@@ -225,6 +225,9 @@ impl Places {
         command.arg("rehearse").arg(root().join("keyceremony/scripts/settlement-day.toml"));
         command.arg("--state").arg(&self.0).arg("--officers-socket").arg(self.at("run/officers.sock"));
         command.arg("--keys").arg(keys).arg("--policy").arg(root().join("policies/rehearsal.toml"));
+        if self.at("masters.json").exists() {
+            command.arg("--masters").arg(self.at("masters.json")).arg("--ledger").arg(self.at("ledger.pem"));
+        }
         run(command.arg("--ca").arg(self.at("pki/ca.pem")).arg("--json").arg(self.at("out/ceremony.json")))
     }
 
@@ -240,6 +243,29 @@ impl Places {
             .arg("--receipt")
             .arg(self.at("out/receipt.json"));
         command
+    }
+
+    /// Practice masters and a practice ledger, for the rehearsal that follows.
+    pub fn masters(&self) {
+        must(program("citycard").arg("masters").arg("--out").arg(self.at("masters.json")));
+        must(program("citycard").arg("ledger").arg("--out").arg(&self.0));
+    }
+
+    /// `citykeep` with these words, as the named client.
+    pub fn citykeep(&self, url: &str, client: &str, words: &[&str]) -> Command {
+        let mut command = program("citykeep");
+        command.args(words).args(["--json", "--url", url]).arg("--ca").arg(self.at("pki/ca.pem"));
+        command.arg("--cert").arg(self.at(&format!("pki/{client}.pem")));
+        command.arg("--key").arg(self.at(&format!("pki/{client}.key"))).current_dir(&self.0);
+        command
+    }
+
+    /// The licence under this transport key, as the ceremony's summary has it.
+    pub fn licence(&self, transport: &str) -> serde_json::Value {
+        let text = fs::read_to_string(self.at("out/ceremony.json")).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let licences = summary["licences"].as_array().unwrap();
+        licences.iter().find(|row| row["transport"] == transport).unwrap().clone()
     }
 
     /// `citykeep audit verify`.
@@ -275,9 +301,19 @@ impl House {
 
     /// A fresh house in service with these keys.
     pub fn with_keys(keys: &Path) -> Self {
+        Self::build(keys, |_| ())
+    }
+
+    /// A fresh house whose transit masters and ledger are practice ones, so that tests can compute what cards do.
+    pub fn with_masters() -> Self {
+        Self::build(&fixture("keys.json"), Places::masters)
+    }
+
+    fn build(keys: &Path, more: impl FnOnce(&Places)) -> Self {
         let dir = tempfile::Builder::new().prefix("ck").tempdir().unwrap();
         let places = Places(dir.path().to_owned());
         places.prepare();
+        more(&places);
         let hsm = places.start_hsm(&[]);
         let keyd = places.start_keyd();
         let said = places.rehearse(keys);

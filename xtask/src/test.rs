@@ -55,6 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Ok(())
     })?;
     let Some(bin) = bin.get() else { bail!("the release programs are not there") };
+    stage("Python packages that read what we write", venv)?;
     stage("tests of the daemons (release)", || system_tests(bin))?;
     println!("\nall checks and tests passed in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
@@ -87,6 +88,20 @@ fn install() -> Result<()> {
     let mut words = vec!["install", "-y", "-q", "--no-install-recommends"];
     words.extend(missing);
     apt(&words)
+}
+
+/// Programs of other authors that tests call: TR-31 by psec, HTTP by requests. Kept under target.
+fn venv() -> Result<()> {
+    let venv = cargo::root().join("target/venv");
+    if venv.join("ready").exists() {
+        return Ok(());
+    }
+    let mut make = Command::new("python3");
+    cargo::run(make.args(["-m", "venv", "--clear"]).arg(&venv), "python3 -m venv")?;
+    let mut pip = Command::new(venv.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "psec==1.3.0", "requests==2.34.2"]);
+    cargo::run(&mut pip, "pip install psec requests")?;
+    Ok(std::fs::write(venv.join("ready"), "")?)
 }
 
 fn is_there(program: &str) -> bool {

@@ -179,7 +179,20 @@ impl Job {
             if done >= count {
                 return Ok(());
             }
-            self.batch(client, done, batch.min(count - done)).await?;
+            let cards = batch.min(count - done);
+            match self.batch(client, done, cards).await {
+                // A request is refused whole: what the licence still has is made before the job ends.
+                Err(JobError::Service(client::Error::Refused(problem)))
+                    if problem.code == "licence-used-up" && cards > 1 =>
+                {
+                    let left = client.licence(&self.parameters.licence).await?.left;
+                    if left == 0 || left >= cards {
+                        return Err(JobError::Service(client::Error::Refused(problem)));
+                    }
+                    self.batch(client, done, left).await?;
+                }
+                outcome => outcome?,
+            }
         }
     }
 

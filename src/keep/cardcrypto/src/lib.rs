@@ -12,6 +12,9 @@ mod tac;
 mod tr31;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub mod card;
 
 pub use card_key::{CardKey, CardKeyError, Factors, LoadRequest, Mac1Wrong};

@@ -1,15 +1,19 @@
 //! The bulk check against the definitions, written out once more on the cipher crates, one item after the other.
 
 #[cfg(test)]
+mod naive;
+
+#[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
 
     use cardcrypto::{FactorError, MasterKey, TacCheck, TacError, TacItem};
-    use des::cipher::{BlockCipherEncrypt, KeyInit};
     use proptest::prelude::*;
     use securemem::{Arena, Preference};
     use wire::batch::Profile;
     use wire::key::{Algorithm, FactorSource, LEVELS_MAX};
+
+    use super::naive::{cbc_mac, des, sm4, tdes};
 
     static ARENA: LazyLock<Arena> = LazyLock::new(|| Arena::reserve(1 << 16, Preference::Auto).unwrap());
 
@@ -36,33 +40,8 @@ mod tests {
         key.verify_tacs(profile, &issuer, items, &mut checks).map(|()| checks)
     }
 
-    fn sm4(key: &[u8; 16], block: [u8; 16]) -> [u8; 16] {
-        let mut block = block.into();
-        sm4::Sm4::new(key.into()).encrypt_block(&mut block);
-        block.into()
-    }
-
-    fn tdes(key: &[u8; 16], block: [u8; 8]) -> [u8; 8] {
-        let mut block = block.into();
-        des::TdesEde2::new(key.into()).encrypt_block(&mut block);
-        block.into()
-    }
-
-    fn des(key: [u8; 8], block: [u8; 8]) -> [u8; 8] {
-        let mut block = block.into();
-        des::Des::new(&key.into()).encrypt_block(&mut block);
-        block.into()
-    }
-
-    /// CBC-MAC with IV zero over the message, 80, 00….
-    fn cbc<const N: usize>(encrypt: impl Fn([u8; N]) -> [u8; N], message: &[u8]) -> [u8; N] {
-        let mut padded = [message, &[0x80]].concat();
-        padded.resize(padded.len().next_multiple_of(N), 0);
-        padded.chunks(N).fold([0; N], |state, block| encrypt(core::array::from_fn(|i| state[i] ^ block[i])))
-    }
-
     /// The card's TAC from card-crypto A.1 to A.3 and D.1.
-    fn naive(
+    fn naive_tac(
         algorithm: Algorithm,
         top: [u8; 16],
         levels: &[FactorSource],
@@ -86,10 +65,10 @@ mod tests {
             };
         }
         let left = match algorithm {
-            Algorithm::Sm4 => cbc(|block| sm4(&key, block), data)[..4].to_vec(),
+            Algorithm::Sm4 => cbc_mac(|block| sm4(&key, block), [0; 16], data)[..4].to_vec(),
             Algorithm::Tdes => {
                 let folded: [u8; 8] = core::array::from_fn(|i| key[i] ^ key[i + 8]);
-                cbc(|block| des(folded, block), data)[..4].to_vec()
+                cbc_mac(|block| des(folded, block), [0; 8], data)[..4].to_vec()
             }
             _ => unreachable!("only ciphers of cards"),
         };
@@ -140,7 +119,7 @@ mod tests {
             let per_card = levels.contains(&ASN);
             let (items, expected): (Vec<_>, Vec<_>) = cards.into_iter().map(|(card, data, fate)| {
                 let card = if let Fate::Refused(byte) = fate { [byte; 8] } else { card };
-                let mut tac = naive(algorithm, top, &levels, issuer, card, &data[..profile.data_len()]);
+                let mut tac = naive_tac(algorithm, top, &levels, issuer, card, &data[..profile.data_len()]);
                 let check = match fate {
                     Fate::WrongBit(bit) => {
                         tac[bit / 8] ^= 1 << (bit % 8);
@@ -162,7 +141,7 @@ mod tests {
             card_key: [u8; 16],
             data: [u8; 24],
         ) {
-            let expected = naive(algorithm, card_key, &[], [0; 8], [0; 8], &data[..profile.data_len()]);
+            let expected = naive_tac(algorithm, card_key, &[], [0; 8], [0; 8], &data[..profile.data_len()]);
             prop_assert_eq!(cardcrypto::card_tac(algorithm, &card_key, profile, &data), expected);
         }
     }
@@ -189,7 +168,7 @@ mod tests {
                         let card = serial.to_be_bytes();
                         let mut data = [0x5a; 24];
                         data[..8].copy_from_slice(&card);
-                        let tac = naive(algorithm, [3; 16], levels, issuer, card, &data[..22]);
+                        let tac = naive_tac(algorithm, [3; 16], levels, issuer, card, &data[..22]);
                         TacItem { card, data, tac }
                     })
                     .collect();
@@ -211,7 +190,7 @@ mod tests {
         let good = TacItem {
             card,
             data: [9; 24],
-            tac: naive(Algorithm::Sm4, [3; 16], &[ISSUER, ASN], issuer, card, &[9; 24]),
+            tac: naive_tac(Algorithm::Sm4, [3; 16], &[ISSUER, ASN], issuer, card, &[9; 24]),
         };
         let key = master(Algorithm::Sm4, [3; 16], &[ISSUER, ASN]);
         for at in [0, 1, 63, 64, 127, 128, 510, 511, 512, 513, 1023] {

@@ -63,6 +63,19 @@ mod tests {
         assert_eq!(made(&[0; 16], &[card]), Some(MasterKeyError::Zeros));
     }
 
+    /// A batch has no chip, and a TAC under a key of another shape would be a wrong verdict.
+    #[test]
+    fn a_chip_s_key_checks_no_batch() {
+        let arena = arena();
+        for levels in [vec![FactorSource::CHIP], vec![FactorSource::ASN_RIGHT8, FactorSource::CHIP]] {
+            let key = MasterKey::new(secret(&arena, &KEY), Algorithm::Sm4, levels).unwrap();
+            let item = TacItem { card: [5; 8], data: [6; 24], tac: [0; 4] };
+            let mut checks = [TacCheck::Match];
+            let done = key.verify_tacs(Profile::LoadTac, &[7; 8], &[item], &mut checks);
+            assert_eq!((done, checks), (Err(TacError::Chip), [TacCheck::Mismatch]));
+        }
+    }
+
     /// After the arena's panic wipe the key reads zero, under which anyone can compute TACs.
     #[test]
     fn a_wiped_key_matches_nothing() {

@@ -1,51 +1,27 @@
 //! Key check values, derivation and TACs against `tests/vectors/card-crypto-vectors.json`.
 
 #[cfg(test)]
+mod vector;
+
+#[cfg(test)]
 mod tests {
     use cardcrypto::{FactorError, MasterKey, TacCheck, TacItem};
     use securemem::{Arena, Preference};
-    use serde_json::Value;
     use sm3::{Digest, Sm3};
     use wire::batch::Profile;
     use wire::key::{Algorithm, FactorSource};
 
+    use super::vector::Vector;
+
     const ALGORITHMS: [(Algorithm, &str); 2] = [(Algorithm::Tdes, "3des"), (Algorithm::Sm4, "sm4")];
 
-    /// One named vector of the file.
-    struct Vector(Value);
-
-    impl Vector {
-        fn named(name: &str) -> Self {
-            let path =
-                concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/vectors/card-crypto-vectors.json");
-            let all: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-            Self(all.into_iter().find(|vector| vector["name"] == name).expect(name))
-        }
-
-        fn input<const N: usize>(&self, field: &str) -> [u8; N] {
-            self.bytes("inputs", field).try_into().unwrap()
-        }
-
-        fn expected<const N: usize>(&self, field: &str) -> [u8; N] {
-            self.bytes("expected", field).try_into().unwrap()
-        }
-
-        /// The TAC data in the 24-byte field of a record, and whose data it is.
-        fn tac_data(&self) -> (Profile, [u8; 24]) {
-            let bytes = self.bytes("expected", "tac_data");
-            let profile = Profile::ALL.iter().find(|profile| profile.data_len() == bytes.len()).unwrap();
-            let mut data = [0; 24];
-            data[..bytes.len()].copy_from_slice(&bytes);
-            (*profile, data)
-        }
-
-        fn bytes(&self, part: &str, field: &str) -> Vec<u8> {
-            let hex = self.0[part][field].as_str().expect(field);
-            hex.as_bytes()
-                .chunks(2)
-                .map(|pair| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap())
-                .collect()
-        }
+    /// The TAC data in the 24-byte field of a record, and whose data it is.
+    fn tac_data(vector: &Vector) -> (Profile, [u8; 24]) {
+        let bytes = vector.bytes("expected", "tac_data");
+        let profile = Profile::ALL.iter().find(|profile| profile.data_len() == bytes.len()).unwrap();
+        let mut data = [0; 24];
+        data[..bytes.len()].copy_from_slice(&bytes);
+        (*profile, data)
     }
 
     fn master(algorithm: Algorithm, key: [u8; 16], levels: &[FactorSource]) -> MasterKey {
@@ -140,7 +116,7 @@ mod tests {
                     .unwrap();
                 assert_eq!(*card_key, vector.input("dtk_card"), "{name} {kind}");
 
-                let (profile, data) = vector.tac_data();
+                let (profile, data) = tac_data(&vector);
                 assert_eq!(profile, Profile::PurchaseTac);
                 let tac = vector.expected("tac");
                 assert_eq!(cardcrypto::card_tac(algorithm, &card_key, profile, &data), tac, "{name} {kind}");
@@ -157,7 +133,7 @@ mod tests {
     fn purse_loads() {
         for (algorithm, name) in ALGORITHMS {
             let vector = Vector::named(&format!("epurse-{name}-ep-load"));
-            let (profile, data) = vector.tac_data();
+            let (profile, data) = tac_data(&vector);
             assert_eq!(profile, Profile::LoadTac);
             let tac = cardcrypto::card_tac(algorithm, &vector.input("dtk_card"), profile, &data);
             assert_eq!(tac, vector.expected("tac"), "{name}");
@@ -174,11 +150,11 @@ mod tests {
         // A key whose right half is zero folds to its left half.
         let mut same_fold = [0; 16];
         same_fold[..8].copy_from_slice(&folded);
-        let (profile, data) = vector.tac_data();
+        let (profile, data) = tac_data(&vector);
         assert_eq!(cardcrypto::card_tac(Algorithm::Tdes, &same_fold, profile, &data), vector.expected("tac"));
 
         let vector = Vector::named("epurse-sm4-ep-purchase");
-        let (profile, data) = vector.tac_data();
+        let (profile, data) = tac_data(&vector);
         assert_eq!(
             cardcrypto::card_tac(Algorithm::Sm4, &vector.expected("tac_key"), profile, &data),
             vector.expected("tac")
@@ -189,9 +165,9 @@ mod tests {
     #[test]
     fn clearing_line() {
         let (line, card) = (Vector::named("clearing-line-ascii"), Vector::named("epurse-3des-capp"));
-        let text = line.0["inputs"]["record"].as_str().unwrap();
-        assert!(text.contains(line.0["expected"]["tac"].as_str().unwrap()));
-        let (profile, data) = line.tac_data();
+        let text = line.text("inputs", "record");
+        assert!(text.contains(&line.text("expected", "tac")));
+        let (profile, data) = tac_data(&line);
         let item = TacItem { card: card.input("X2"), data, tac: line.expected("tac") };
         let key = master(
             Algorithm::Tdes,
@@ -219,6 +195,7 @@ mod tests {
         let answers = cardcrypto::KnownAnswers::STANDARD;
         assert_eq!(answers.sm4_block, Vector::named("sm4-one-block").expected("ct"));
         assert_eq!(answers.tdes_block, Vector::named("emv-arpc1").expected("arpc"));
+        assert_eq!(answers.aes_cmac, Vector::named("aes-cmac-16").expected("mac"));
         for (purse, name) in [(answers.sm4, "sm4"), (answers.tdes, "3des")] {
             assert_eq!(purse.kcv, Vector::named(&format!("kcv-{name}")).expected("kcv"));
             let purchase = Vector::named(&format!("epurse-{name}-ep-purchase"));
@@ -226,6 +203,11 @@ mod tests {
             assert_eq!(purse.purchase_tac, purchase.expected("tac"));
             let load = Vector::named(&format!("epurse-{name}-ep-load"));
             assert_eq!(purse.load_tac, load.expected("tac"));
+            assert_eq!(purse.load_mac2, load.expected("mac2"));
+            let script = Vector::named(&format!("sm-update-binary-{name}"));
+            assert_eq!(purse.script_mac, script.expected("mac4"));
+            let answer = Vector::named(&format!("ext-auth-{name}"));
+            assert_eq!(purse.authentication, answer.expected("answer8"));
         }
     }
 }

@@ -65,7 +65,7 @@ fn golden(name: &str, bytes: &[u8]) {
     assert!(kept == bytes, "{name} is not what this version writes: a format needs a new version");
 }
 
-/// The inputs are in SPEC.md. `psec` 1.3.0 and Python's `cryptography` made the same bytes with the same padding and salt.
+/// The inputs are in SPEC.md. Given the same padding and salt, `psec` 1.3.0 and Python's `cryptography` make the same bytes.
 #[test]
 fn golden_blocks() {
     let kbpk = |algorithm| match algorithm {

@@ -17,8 +17,17 @@ pub(crate) struct Options {
 }
 
 /// Programs that tests call, and the Debian packages that bring them.
-const PROGRAMS: &[(&str, &str)] =
-    &[("curl", "curl"), ("openssl", "openssl"), ("python3", "python3"), ("strace", "strace")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("strace", "strace"),
+    ("jq", "jq"),
+    ("xxd", "xxd"),
+    ("javac", "openjdk-17-jdk-headless"),
+    ("cc", "gcc"),
+    ("curl-config", "libcurl4-openssl-dev"),
+];
 
 /// Runs everything; stops at the first failure.
 pub(crate) fn run(options: &Options) -> Result<()> {

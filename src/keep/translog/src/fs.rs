@@ -52,7 +52,7 @@ impl LogDir {
     /// Opens a log, or begins one. A write that a crash cut off is removed ([`LogDir::cut_bytes`]); any other damage
     /// refuses, and so does a second writer.
     pub fn open(published: &Path, wal: &Path) -> Result<Self, LogError> {
-        make_dir(published)?;
+        make_dir(published, files::PRIVATE_DIR)?;
         files::remove(&published.join(files::TEMPORARY))?;
         let (published_note, size, frontier) = read_published(published)?;
         let mut tail = Tail { published: size, frontier, leaves: VecDeque::new(), end: None };

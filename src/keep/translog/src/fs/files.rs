@@ -1,7 +1,8 @@
 //! Files that appear whole and stay: temporary name, sync, rename, sync of the directory.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::{LogError, at};
@@ -9,11 +10,20 @@ use super::error::{LogError, at};
 /// The one temporary name: there is one writer, and what it left behind is overwritten.
 pub(super) const TEMPORARY: &str = ".tmp";
 
+/// Who may read what is published is decided by the mode of the log's own directory, and by nothing below it: the
+/// process that publishes has a umask for its secrets.
+pub(super) const PUBLISHED_DIR: u32 = 0o755;
+const PUBLISHED_FILE: u32 = 0o644;
+
+/// A directory for the writer alone.
+pub(super) const PRIVATE_DIR: u32 = 0o700;
+
 /// Replaces `root`/`name` by `bytes`. The caller syncs the directory.
 pub(super) fn replace(root: &Path, name: &Path, bytes: &[u8]) -> Result<(), LogError> {
     let (temporary, path) = (root.join(TEMPORARY), root.join(name));
     let mut file = File::create(&temporary).map_err(at(&temporary))?;
     file.write_all(bytes).map_err(at(&temporary))?;
+    file.set_permissions(Permissions::from_mode(PUBLISHED_FILE)).map_err(at(&temporary))?;
     file.sync_all().map_err(at(&temporary))?;
     fs::rename(&temporary, &path).map_err(at(&path))
 }
@@ -23,8 +33,8 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), LogError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path))
 }
 
-/// Makes a directory and those above it, and makes their names durable.
-pub(super) fn make_dir(path: &Path) -> Result<(), LogError> {
+/// Makes a directory and those above it, all with this mode, and makes their names durable.
+pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), LogError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -33,8 +43,9 @@ pub(super) fn make_dir(path: &Path) -> Result<(), LogError> {
         Some(parent) => parent.to_owned(),
         None => return Ok(()),
     };
-    make_dir(&parent)?;
+    make_dir(&parent, mode)?;
     fs::create_dir(path).map_err(at(path))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at(path))?;
     sync_dir(&parent)
 }
 

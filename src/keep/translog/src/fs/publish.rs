@@ -27,7 +27,7 @@ impl Publication {
             if let Some(dir) = self.root.join(name).parent()
                 && dirs.insert(dir.to_owned())
             {
-                make_dir(dir)?;
+                make_dir(dir, files::PUBLISHED_DIR)?;
             }
             replace(&self.root, name, bytes)?;
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::{LogError, at, damaged};
-use super::files::{make_dir, sync_dir};
+use super::files::{PRIVATE_DIR, make_dir, sync_dir};
 use super::group::{self, Found, Group};
 
 /// A segment that is this long gets no further group.
@@ -48,7 +48,7 @@ impl Wal {
         dir: &Path,
         mut visit: impl FnMut(&Path, &Group<'_>) -> Result<(), LogError>,
     ) -> Result<(Self, u64), LogError> {
-        make_dir(dir)?;
+        make_dir(dir, PRIVATE_DIR)?;
         let lock = File::open(dir).map_err(at(dir))?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -162,6 +162,12 @@ impl PracticeKeys {
         Ok(Self { lineage, levels, masters })
     }
 
+    /// Algorithm, bytes and levels of a version.
+    pub(crate) fn master_of(&self, version: KeyVersion) -> Option<(Algorithm, &[u8; 16], &[FactorSource])> {
+        let master = self.masters.iter().find(|master| master.version == version)?;
+        Some((master.algorithm, &master.key, &self.levels))
+    }
+
     /// Which key this is.
     pub fn lineage(&self) -> &Lineage {
         &self.lineage

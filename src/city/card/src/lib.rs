@@ -3,12 +3,14 @@
 
 mod damage;
 mod day;
+mod explain;
 mod keys;
 mod line;
 mod masters;
 mod random;
 
 pub use day::{Day, DayLine};
+pub use explain::{Explanation, explain};
 pub use keys::{KeysError, PracticeKeys};
 pub use masters::{PracticeLoad, PracticeMaster, generate_masters};
 pub use random::Random;

@@ -34,6 +34,9 @@ enum Command {
     /// beside it. Talks to no service.
     #[command(after_help = "Example: citycard day --keys keys.json --out day.txt --transactions 100000")]
     Day(DayArguments),
+    /// Say why a practice record fails: which field cannot be read, or which mistake would make its TAC match. 解释演练记录。
+    #[command(after_help = "Example: citycard explain --keys keys.json --day day.txt --line 17")]
+    Explain(ExplainArguments),
     /// Make practice keys: two 3DES and two SM4 versions, three components each. 生成演练密钥。
     #[command(after_help = "Example: citycard keys --out keys.json")]
     Keys(KeysArguments),
@@ -106,6 +109,19 @@ struct KeysArguments {
 }
 
 #[derive(Debug, Args)]
+struct ExplainArguments {
+    /// Key file that `citycard keys` made; it holds the keys in plain, so this works for practice alone.
+    #[arg(long, value_name = "FILE")]
+    keys: PathBuf,
+    /// The day.
+    #[arg(long, value_name = "FILE")]
+    day: PathBuf,
+    /// Its line, from 1, as in the verdict file.
+    #[arg(long, value_name = "N")]
+    line: usize,
+}
+
+#[derive(Debug, Args)]
 struct DayArguments {
     /// Key file that `citycard keys` made.
     #[arg(long, value_name = "FILE")]
@@ -127,6 +143,7 @@ struct DayArguments {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Day(arguments) => day(&arguments),
+        Command::Explain(arguments) => explain_line(&arguments),
         Command::Keys(arguments) => keys(&arguments),
         Command::Masters(arguments) => masters(&arguments),
         Command::Ledger(arguments) => ledger(&arguments),
@@ -214,6 +231,20 @@ fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
         time: bcd(moment.as_bytes()).context("this moment has no six digits")?,
     };
     println!("{}", serde_json::to_string_pretty(&master.load(&practice, &signer)?)?);
+    Ok(())
+}
+
+fn explain_line(arguments: &ExplainArguments) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(&arguments.keys).map(Zeroizing::new);
+    let place = arguments.keys.display();
+    let keys = PracticeKeys::parse(&text.with_context(|| format!("{place}: cannot read the key file"))?)?;
+    let bytes = std::fs::read(&arguments.day).with_context(|| arguments.day.display().to_string())?;
+    let wanted = arguments.line.checked_sub(1).and_then(|at| wire::purse::f1_lines(&bytes).nth(at));
+    let line =
+        wanted.with_context(|| format!("{} has no line {}", arguments.day.display(), arguments.line))?;
+    for line in card::explain(&keys, line).lines() {
+        println!("{line}");
+    }
     Ok(())
 }
 

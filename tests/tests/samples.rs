@@ -92,3 +92,46 @@ fn every_sample_does_the_four_things() {
         fs::remove_file(out.join("verdicts.csv")).unwrap();
     }
 }
+
+/// The integrator's own service, twice on the same directory, and the reasons of a day's bad records.
+#[test]
+fn a_sandbox_is_up_and_explains() {
+    let dir = tempfile::Builder::new().prefix("ck").tempdir().unwrap();
+    let state = dir.path().join("sandbox");
+    for _ in 0..2 {
+        let mut sandbox = system_tests::house::program("citykeep");
+        sandbox.args(["sandbox", "--once", "--json", "--port", "0", "--state"]).arg(&state);
+        let up: Value = serde_json::from_str(&must(&mut sandbox)).unwrap();
+        assert!(up["url"].as_str().unwrap().starts_with("https://localhost:"), "{up}");
+    }
+    let expected = fs::read_to_string(state.join("expected.csv")).unwrap();
+    let bad = expected
+        .lines()
+        .find(|row| row.ends_with(",malformed"))
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap()
+        .to_owned();
+    let explain = |line: &str| {
+        let mut citycard = system_tests::house::program("citycard");
+        must(
+            citycard
+                .args(["explain", "--keys", "keys.json", "--day", "day.txt", "--line", line])
+                .current_dir(&state),
+        )
+    };
+    let good =
+        expected.lines().find(|row| row.ends_with(",ok")).unwrap().split(',').next().unwrap().to_owned();
+    assert!(explain(&good).contains("is right"));
+    assert!(!explain(&bad).contains("is right"));
+    // Everybody's sandbox has the same keys: that is what makes them unusable for anything real.
+    let again = tempfile::tempdir().unwrap();
+    let copy = again.path().join("keys.json");
+    must(
+        system_tests::house::program("citycard")
+            .args(["keys", "--seed", "citykeep sandbox", "--out"])
+            .arg(&copy),
+    );
+    assert_eq!(fs::read(copy).unwrap(), fs::read(state.join("keys.json")).unwrap());
+}

@@ -52,6 +52,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ReceiptAction,
     },
+    /// The whole service on published test keys, for integrators. 集成沙箱。
+    ///
+    /// Starts module and daemon on a rehearsal instance of its own, with licences, lists and a ledger ready; stays up until
+    /// Ctrl-C. The keys come from a seed that everybody knows, so nothing of it can ever be real. Why a practice record fails
+    /// says `citycard explain`, from the same published keys.
+    Sandbox(SandboxArguments),
     /// What the service says about itself. 服务状态。
     Status(ServiceArguments),
 }
@@ -67,6 +73,7 @@ impl Command {
             Self::Blacklist { action: BlacklistAction::Sign(arguments) } => arguments.json,
             Self::Blacklist { action: BlacklistAction::Check(arguments) } => arguments.json,
             Self::Load(arguments) => arguments.json,
+            Self::Sandbox(arguments) => arguments.json,
             Self::Perso { action: PersoAction::Run(arguments) } => arguments.json,
             Self::Perso { action: PersoAction::Resume(arguments) } => arguments.json,
             Self::Perso { action: PersoAction::Report(arguments) } => arguments.json,
@@ -191,6 +198,22 @@ pub(crate) struct ReceiptVerify {
     #[arg(long, value_name = "FILE", requires = "day")]
     pub(crate) verdicts: Option<PathBuf>,
     /// One JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SandboxArguments {
+    /// Its directory; a sandbox that is there comes back.
+    #[arg(long, value_name = "DIR", default_value = "citykeep-sandbox")]
+    pub(crate) state: PathBuf,
+    /// Port on localhost; 0 takes a free one.
+    #[arg(long, default_value_t = 8443)]
+    pub(crate) port: u16,
+    /// Stop once it is up: for scripts that only want to know that it works.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// With --once: one JSON object on standard output.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -11,6 +11,7 @@ mod meter;
 mod personalize;
 mod receipt;
 mod report;
+mod sandbox;
 mod service;
 mod settle;
 
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<Report, Failure> {
         Command::Perso { action: PersoAction::Report(arguments) } => personalize::report(&arguments),
         Command::Keys(arguments) => service::keys(&arguments),
         Command::Receipt { action: ReceiptAction::Verify(arguments) } => receipt::verify(&arguments),
+        Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Status(arguments) => service::status(&arguments),
     }
 }

@@ -1,0 +1,230 @@
+//! `citykeep sandbox`: the whole service on published test keys, for integrators. Always a rehearsal instance of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::cli::SandboxArguments;
+use crate::failure::Failure;
+use crate::report::{Report, say};
+
+/// Whoever knows the seed knows the keys: that is what they are for.
+const SEED: &str = "citykeep sandbox";
+
+/// What the ceremony of a sandbox reads.
+const FILES: [(&str, &str); 5] = [
+    ("policies/rehearsal.toml", include_str!("../../../../policies/rehearsal.toml")),
+    ("policies/applets/transit.toml", include_str!("../../../../policies/applets/transit.toml")),
+    ("policies/applets/health.toml", include_str!("../../../../policies/applets/health.toml")),
+    ("policies/applets/campus.toml", include_str!("../../../../policies/applets/campus.toml")),
+    (
+        "keyceremony/scripts/settlement-day.toml",
+        include_str!("../../../../keyceremony/scripts/settlement-day.toml"),
+    ),
+];
+
+/// A daemon that ends with the sandbox.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn run(arguments: &SandboxArguments) -> Result<Report, Failure> {
+    let place = Place::make(&arguments.state)?;
+    let (hsm, _) = place.start(
+        "citykeep-hsm",
+        &[
+            "run",
+            "--keyd-socket",
+            "run/keyd.sock",
+            "--officers-socket",
+            "run/officers.sock",
+            "--identity",
+            "hsm/identity",
+        ],
+        Some("ready"),
+    )?;
+    place.configure(arguments.port)?;
+    let (mut keyd, lines) = place.start("citykeep-keyd", &["run", "--config", "keyd.toml"], None)?;
+    place.ceremony()?;
+    let url = lines.lines().map_while(Result::ok).find(|line| line.starts_with("ready "));
+    let url = url.ok_or_else(|| {
+        Failure::no_result("sandbox", format!("keyd did not start; see {}/keyd.log", place.0.display()))
+    })?;
+    let url = url.trim_start_matches("ready ").replace("127.0.0.1", "localhost");
+    let lines = place.welcome(&url)?;
+    if arguments.once {
+        drop((keyd, hsm));
+        return Ok(Report { lines, json: json!({"ok": true, "url": url, "state": place.0}) });
+    }
+    for line in &lines {
+        say(line);
+    }
+    // Until Ctrl-C, which ends the daemons too: they are of our process group.
+    let _ = keyd.0.wait();
+    drop(hsm);
+    Err(Failure::no_result("sandbox", "keyd has stopped; its log is in the sandbox's directory"))
+}
+
+/// The sandbox's directory.
+struct Place(PathBuf);
+
+impl Place {
+    fn make(state: &Path) -> Result<Self, Failure> {
+        let failed = |error: &std::io::Error| Failure::untried(format!("{}: {error}", state.display()));
+        for folder in ["", "hsm", "keyd", "run", "out", "keyceremony/scripts", "policies/applets"] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(state.join(folder))
+                .map_err(|error| failed(&error))?;
+        }
+        let place = Self(fs::canonicalize(state).map_err(|error| failed(&error))?);
+        for (name, text) in FILES {
+            fs::write(place.0.join(name), text).map_err(|error| failed(&error))?;
+        }
+        let once = |name: &str, program: &str, words: &[&str]| {
+            if place.0.join(name).exists() { Ok(()) } else { place.must(program, words) }
+        };
+        once("hsm/identity", "citykeep-hsm", &["identity", "--new", "hsm/identity"])?;
+        once("keys.json", "citycard", &["keys", "--out", "keys.json", "--seed", SEED])?;
+        once("masters.json", "citycard", &["masters", "--out", "masters.json", "--seed", SEED])?;
+        once("ledger.key", "citycard", &["ledger", "--out", "."])?;
+        once(
+            "day.txt",
+            "citycard",
+            &["day", "--keys", "keys.json", "--out", "day.txt", "--transactions", "1000", "--seed", SEED],
+        )?;
+        place.must("keyceremony", &["pki", "--out", "pki"])?;
+        Ok(place)
+    }
+
+    /// A program that lies beside this one, in the sandbox's directory.
+    fn program(&self, name: &str) -> Command {
+        let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(name)));
+        let mut command =
+            Command::new(beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(name)));
+        command.current_dir(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    fn must(&self, name: &str, words: &[&str]) -> Result<(), Failure> {
+        let done = self.program(name).args(words).output();
+        let done =
+            done.map_err(|error| Failure::untried(format!("{name}: {error}; install it beside citykeep")))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let why = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+        Err(Failure::no_result("sandbox", format!("{name}: {why}")))
+    }
+
+    /// Starts a daemon; waits for the line that begins with `ready`, or gives its lines.
+    fn start(
+        &self,
+        name: &str,
+        words: &[&str],
+        ready: Option<&str>,
+    ) -> Result<(Daemon, BufReader<std::process::ChildStdout>), Failure> {
+        let failed =
+            |error: &std::io::Error| Failure::untried(format!("{name}: {error}; install it beside citykeep"));
+        let log = self.0.join(format!("{}.log", name.trim_start_matches("citykeep-")));
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(log).map_err(|error| failed(&error))?;
+        let mut command = self.program(name);
+        command.args(words).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().map_err(|error| failed(&error))?;
+        let stdout = child.stdout.take();
+        let daemon = Daemon(child);
+        let Some(stdout) = stdout else {
+            return Err(Failure::untried(format!("{name} has no output")));
+        };
+        let mut lines = BufReader::new(stdout);
+        if let Some(ready) = ready {
+            let mut line = String::new();
+            while !line.starts_with(ready) {
+                line.clear();
+                if lines.read_line(&mut line).unwrap_or(0) == 0 {
+                    return Err(Failure::no_result(
+                        "sandbox",
+                        format!("{name} did not start; its log says why"),
+                    ));
+                }
+            }
+        }
+        Ok((daemon, lines))
+    }
+
+    fn configure(&self, port: u16) -> Result<(), Failure> {
+        let config = format!(
+            "# A sandbox: published test keys.\nlisten = \"127.0.0.1:{port}\"\nstate_dir = \"keyd\"\nlog_dir = \"log\"\n\
+             hsm_socket = \"run/keyd.sock\"\npolicy_file = \"policies/rehearsal.toml\"\n[tls]\ncertificate = \"pki/keyd.pem\"\n\
+             key = \"pki/keyd.key\"\nclient_ca = \"pki/ca.pem\"\nclient_crl = \"pki/crl.pem\"\nserver_name = \"localhost\"\n"
+        );
+        fs::write(self.0.join("keyd.toml"), config)
+            .map_err(|error| Failure::untried(format!("{}: {error}", self.0.display())))
+    }
+
+    fn ceremony(&self) -> Result<(), Failure> {
+        self.must(
+            "keyceremony",
+            &[
+                "rehearse",
+                "keyceremony/scripts/settlement-day.toml",
+                "--state",
+                ".",
+                "--officers-socket",
+                "run/officers.sock",
+                "--keys",
+                "keys.json",
+                "--masters",
+                "masters.json",
+                "--ledger",
+                "ledger.pem",
+                "--policy",
+                "policies/rehearsal.toml",
+                "--ca",
+                "pki/ca.pem",
+                "--json",
+                "out/ceremony.json",
+            ],
+        )
+    }
+
+    fn welcome(&self, url: &str) -> Result<Vec<String>, Failure> {
+        let text = fs::read_to_string(self.0.join("out/ceremony.json")).unwrap_or_default();
+        let summary: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+            Failure::no_result("sandbox", format!("the ceremony left no summary: {error}"))
+        })?;
+        let mut lines = vec![
+            format!("沙箱就绪 the sandbox is up: {url}"),
+            "演练实例,公开的测试密钥,不得用于生产。 A rehearsal instance on published test keys: never for production.".to_owned(),
+            format!("目录 directory   {}", self.0.display()),
+            format!("证书 certificates {}/pki: clearing, line, cards, terminal, health, auditor", self.0.display()),
+        ];
+        for licence in summary.get("licences").and_then(|rows| rows.as_array()).into_iter().flatten() {
+            let text = |name: &str| licence.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+            lines.push(format!(
+                "许可 licence      {} {} {} from {}",
+                text("id"),
+                text("line"),
+                text("transport"),
+                text("first")
+            ));
+        }
+        lines.push(
+            "记录为何失败 why a record fails: citycard explain --keys keys.json --day day.txt --line N"
+                .to_owned(),
+        );
+        lines.push("样例 samples: src/keep/keyd/samples; 接口 interface: GET /v1/openapi.json".to_owned());
+        Ok(lines)
+    }
+}

@@ -1,14 +1,12 @@
 //! `POST /v1/blacklists/{wall}` has the next list of a wall signed, `GET` gives the newest signed file or one of its
 //! signatures. A wall that the client has no grant for looks like one that does not exist.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 use wire::api::ListAnswer;
 use wire::frame::{KeydRequest, LIST_PART_MAX, ListBytes, ListPart, ListSign, Prepared};
 use wire::key::Algorithm;
@@ -78,7 +76,7 @@ fn failed(error: &dyn std::fmt::Display) -> Refusal {
 }
 
 pub(super) async fn sign(
-    app: &Arc<App>,
+    app: &App,
     caller: &Caller,
     permission: &Permission<'_>,
     wall: &str,
@@ -93,15 +91,10 @@ pub(super) async fn sign(
     let turn = app.blacklists.turn(wall);
     let turn = turn.ok_or_else(|| Refusal::busy("A list of this wall is being signed; try again."))?;
     let body = list_body(request.into_body(), app.limits.body_timeout()).await?;
-    let (sender, answer) = oneshot::channel();
-    let (signing, client, wall) = (Arc::clone(app), caller.client.to_string(), wall.to_owned());
-    // Goes on if the client goes away: what the module has signed is kept.
-    app.tasks.spawn(async move {
-        let outcome = carry_out(&signing, client, wall, body).await;
-        drop(turn);
-        let _ = sender.send(outcome);
-    });
-    answer.await.unwrap_or_else(|_| Err(Refusal::module_gone()))
+    // The request is a task of its own: what the module has signed is kept also if the client goes away.
+    let outcome = carry_out(app, caller.client.to_string(), wall.to_owned(), body).await;
+    drop(turn);
+    outcome
 }
 
 async fn list_body(body: Incoming, limit: Duration) -> Result<Bytes, Refusal> {

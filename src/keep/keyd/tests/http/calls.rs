@@ -82,34 +82,7 @@ impl Fake {
         gathered: &mut Gathered,
         request: KeydRequest,
     ) -> Result<KeydResponse, Refused> {
-        let name = match &request {
-            KeydRequest::CardKeys(_) => "cards",
-            KeydRequest::ListBytes(_) => "part",
-            KeydRequest::ListSign(_) => "list",
-            KeydRequest::LoadAuthorize(_) => "load",
-            KeydRequest::Script(_) => "script",
-            KeydRequest::Authenticate(_) => "authenticate",
-            _ => "",
-        };
-        if !name.is_empty() {
-            let slow = self.lock().calls.slow;
-            if name == "cards" {
-                std::thread::sleep(slow);
-            }
-            let refusal = self.change(|inner| {
-                inner.calls.order.push(name);
-                match inner.calls.refuse_after.checked_sub(1) {
-                    Some(left) => {
-                        inner.calls.refuse_after = left;
-                        None
-                    }
-                    None => inner.calls.refuse.take(),
-                }
-            });
-            if let Some(refusal) = refusal {
-                return Err(refusal);
-            }
-        }
+        self.note(&request)?;
         Ok(match request {
             KeydRequest::CardKeys(request) => self.change(|inner| inner.cards(&request))?,
             KeydRequest::Licence(query) => self.change(|inner| inner.licence(&query))?,
@@ -152,6 +125,36 @@ impl Fake {
             }
             other => panic!("{other:?}"),
         })
+    }
+}
+
+impl Fake {
+    /// Notes a call, takes its time, and refuses it if the test says so.
+    fn note(&self, request: &KeydRequest) -> Result<(), Refused> {
+        let name = match request {
+            KeydRequest::CardKeys(_) => "cards",
+            KeydRequest::ListBytes(_) => "part",
+            KeydRequest::ListSign(_) => "list",
+            KeydRequest::LoadAuthorize(_) => "load",
+            KeydRequest::Script(_) => "script",
+            KeydRequest::Authenticate(_) => "authenticate",
+            _ => return Ok(()),
+        };
+        let slow = self.lock().calls.slow;
+        if name == "cards" {
+            std::thread::sleep(slow);
+        }
+        let refusal = self.change(|inner| {
+            inner.calls.order.push(name);
+            match inner.calls.refuse_after.checked_sub(1) {
+                Some(left) => {
+                    inner.calls.refuse_after = left;
+                    None
+                }
+                None => inner.calls.refuse.take(),
+            }
+        });
+        refusal.map_or(Ok(()), Err)
     }
 }
 

@@ -181,12 +181,10 @@ async fn everything_else_is_refused_before_the_module() {
     assert!(house.fake.lock().calls.order.is_empty(), "nothing of it reached the module");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fields_are_strict_and_other_walls_look_absent() {
-    let house = House::new();
-    let keyd = house.run();
+/// Client, path, body, status, code: what no request may hold, and keys that are not the client's.
+fn strict_cases() -> Vec<(&'static str, &'static str, String, u16, &'static str)> {
     let block = script(r#""kind":"block-card""#);
-    let cases = [
+    vec![
         ("perso/line-1", KEYS, cards(0, 0), 400, "bad-json"),
         ("perso/line-1", KEYS, cards(0, 129), 413, "too-large"),
         ("perso/line-1", KEYS, cards(0, 1).replace("\"tr31\"", "\"plain\""), 400, "bad-field"),
@@ -247,9 +245,15 @@ async fn fields_are_strict_and_other_walls_look_absent() {
         ("terminals/load-1", LOADS, load().replace("transit/purse/load", "NO"), 404, "no-such-key"),
         ("cards/desk-1", SCRIPTS, block.replace("transit", "health"), 404, "no-such-key"),
         ("cards/desk-1", AUTHENTICATE, authenticate().replace("transit", "no"), 404, "no-such-key"),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_are_strict_and_other_walls_look_absent() {
+    let house = House::new();
+    let keyd = house.run();
     let mut same = Vec::new();
-    for (client, path, body, status, code) in cases {
+    for (client, path, body, status, code) in strict_cases() {
         let reply = post(&house, &keyd, client, path, body.clone()).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{path} {body}");
         if code == "no-such-key" {

@@ -241,6 +241,8 @@ async fn what_was_signed_for_a_client_that_left_is_kept() {
     house.fake.change(|inner| inner.withhold = true);
     let leaving = sign(&house, &keyd, "cards/desk-1", PATH, list.to_bytes());
     assert!(tokio::time::timeout(std::time::Duration::from_millis(500), leaving).await.is_err());
+    // keyd notices that the connection is gone, and only then the entry becomes durable.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     house.fake.change(|inner| inner.withhold = false);
     let path = house.dir.path().join("keyd/blacklists/transit.signed");
     house.fake.wait("the signed file", |_| path.exists());

@@ -13,10 +13,19 @@ use wire::command::{
     Action, Approval, Command, ComponentSpec, Genesis, ImportKey, Member, Quorum, SignedCommand,
     component_commitment, signed_bytes,
 };
-use wire::frame::{Collect, KeydRequest, OfficerRequest, Purpose, SealedShare, share_in_context, to_frame};
-use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyVersion, Level, Lineage, Usage};
+use wire::frame::{
+    CardItem, CardKeys, Collect, KeyForm, KeydRequest, OfficerRequest, Purpose, SealedShare,
+    share_in_context, to_frame,
+};
+use wire::key::{
+    Algorithm, FactorSource, KeyAttributes, KeyId, KeyVersion, Level, Lineage, SessionRule, Usage,
+};
+use wire::licence::{KeyBlockHeader, Licence};
+use wire::list::{List, ListKind, Range, Single};
+use wire::profile::{AppletProfile, MacLayout, ProfileRole};
 use wire::seal;
 use wire::share::{Share, ShareCertificate, ShareSet, ShareSlot};
+use wire::token::{LedgerToken, TokenKey, token_bytes};
 use wire::tree16::{self, Tree};
 
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -183,4 +192,136 @@ fn frames() {
         sealed: Bytes(sealed.to_cbor()),
     });
     golden("frame/officers-unseal-v1.bin", &to_frame(&unseal));
+}
+
+fn profile() -> AppletProfile {
+    let role = |name: &str, session, header: &[u8], mac| ProfileRole {
+        role: name.into(),
+        key: KeyId::parse(&format!("transit/purse/{name}@41")).unwrap(),
+        algorithm: Algorithm::Sm4,
+        levels: vec![FactorSource::ISSUER_ID, FactorSource::CHIP],
+        index: 0x41,
+        p1: 0,
+        p2: 1,
+        header: Bytes(header.to_vec()),
+        block_usage: "13".into(),
+        block_mode: "N".into(),
+        session,
+        mac,
+    };
+    AppletProfile {
+        format: 1,
+        applet: "transit".into(),
+        version: 3,
+        roles: vec![
+            role("control", None, &[1, 0, 0x33, 0], MacLayout::LineProtection),
+            role("load", Some(SessionRule::Complement), &[], MacLayout::Load),
+        ],
+        control: Some("control".into()),
+    }
+}
+
+#[test]
+fn grants() {
+    let officers = [("li", 1), ("zhao", 3)];
+    let kept = golden("command/profile-v1.cbor", &sign(Action::SetProfile(profile()), &officers));
+    assert!(profile().is_sound() && profile().needs_chip());
+    assert!(SignedCommand::from_cbor(&kept).unwrap().open().unwrap().action.in_words().0.contains("第 3 版"));
+    let licence = Licence {
+        id: [0x99; 16],
+        node: [0x33; 16],
+        line: "spiffe://weihai.example/perso/line-1".into(),
+        transport: KeyId::parse("transit/perso/line-1@01").unwrap(),
+        fingerprint: [0xaa; 16],
+        applet: "transit".into(),
+        profile: profile().digest(),
+        roles: vec!["load".into()],
+        issuer: [0x26, 0x60, 0xff, 0xff, 0, 0, 0, 1],
+        first: [0, 0, 0x31, 1, 0, 0, 0x20, 0, 0, 0],
+        last: [0, 0, 0x31, 1, 0, 0, 0x20, 0x99, 0x99, 0x99],
+        quantity: 120_000,
+        not_before: 1_790_000_000,
+        not_after: 1_800_000_000,
+    };
+    assert_eq!(licence.span(), Some(1_000_000));
+    golden("command/licence-v1.cbor", &sign(Action::GrantLicence(licence), &officers));
+    let token_key = TokenKey {
+        name: "bank-1".into(),
+        key: seal::public_key(&key(51)),
+        wall: "transit".into(),
+        daily: 100_000_000,
+        not_after: 1_800_000_000,
+    };
+    golden("command/token-key-v1.cbor", &sign(Action::EnrolToken(token_key), &officers));
+    let token = LedgerToken {
+        format: 1,
+        instance: [0x11; 16],
+        commit: [0x52; 16],
+        issuer: [0x26, 0x60, 0xff, 0xff, 0, 0, 0, 1],
+        serial: [0, 0, 0x31, 1, 0, 0, 0x20, 0, 0, 1],
+        purse: 2,
+        counter: 7,
+        amount: 5000,
+        terminal: [0x11, 0x22, 0x33, 0x44, 0x55, 0x66],
+        date: [0x20, 0x26, 0x11, 0x24],
+        time: [9, 0x30, 0x15],
+    };
+    let kept = golden("token/ledger-v1.cbor", &token.to_cbor());
+    let signature = seal::sign(&key(51), &token_bytes(&kept));
+    golden("token/ledger-v1.sig", &signature);
+    assert!(seal::verify(&seal::public_key(&key(51)), &token_bytes(&kept), &signature));
+}
+
+#[test]
+fn lists() {
+    let serial = |last: u8| [0, 0, 0x31, 1, 0, 0, 0x20, 0, 0, last];
+    let single = |last| Single { serial: serial(last), reason: 1, level: 2 };
+    let full = List {
+        version: 7,
+        kind: ListKind::Full,
+        base: 0,
+        valid_from: [0x20, 0x26, 0x11, 0x24],
+        valid_to: [0x20, 0x27, 0x11, 0x24],
+        singles: vec![single(1), single(9)],
+        ranges: vec![Range { from: serial(0x20), to: serial(0x29), reason: 5, level: 1 }],
+        removals: vec![],
+    };
+    let delta = List {
+        version: 8,
+        kind: ListKind::Delta,
+        base: 7,
+        singles: vec![single(3)],
+        ranges: vec![],
+        removals: vec![serial(9)],
+        ..full.clone()
+    };
+    assert_eq!(List::parse(&golden("list/full-v1.body", &full.to_bytes())), Ok(full.clone()));
+    assert_eq!(List::parse(&golden("list/delta-v1.body", &delta.to_bytes())), Ok(delta.clone()));
+    let next = List::follow(Some(&full), &delta).unwrap();
+    golden("list/in-force-v1.body", &next.to_bytes());
+}
+
+#[test]
+fn prepared_calls() {
+    let keys = KeydRequest::CardKeys(CardKeys {
+        client: "spiffe://weihai.example/perso/line-1".into(),
+        licence: [0x99; 16],
+        form: KeyForm::Tr31,
+        roles: vec![],
+        cards: vec![CardItem { serial: [0x31; 10], chip: Some([1; 8]), challenge: None }],
+    });
+    golden("frame/keyd-card-keys-v1.bin", &to_frame(&keys));
+    let header = KeyBlockHeader {
+        format: 1,
+        instance: [0x11; 16],
+        licence: [0x99; 16],
+        transport: KeyId::parse("transit/perso/line-1@01").unwrap(),
+        serial: [0x31; 10],
+        role: "load".into(),
+        key: KeyId::parse("transit/purse/load@41").unwrap(),
+        algorithm: Algorithm::Sm4,
+        index: 0x41,
+        kcv: [1, 2, 3],
+    };
+    golden("keyblock/header-v1.cbor", &header.to_cbor());
 }

@@ -13,6 +13,7 @@ use crate::entry::{
 
 mod batches;
 mod commands;
+mod grants;
 mod keys;
 
 const INSTANCE: Id = [1; 16];

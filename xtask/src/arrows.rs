@@ -12,19 +12,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("securemem", &[]),
     ("wire", &[]),
     ("translog", &["wire"]),
+    ("pages", &[]),
     // First floor.
     ("cardcrypto", &["lanes", "securemem", "wire"]),
     // The two processes and the way in.
     ("hsm", &["lanes", "securemem", "wire", "translog", "cardcrypto"]),
-    ("keyd", &["wire", "translog"]),
+    ("keyd", &["wire", "translog", "pages"]),
     ("client", &["wire", "translog"]),
     // The officers.
-    ("keyceremony", &["wire", "translog"]),
+    ("keyceremony", &["wire", "translog", "pages"]),
     // The city.
     ("card", &["wire", "cardcrypto"]),
     ("clearing", &["client", "wire", "translog"]),
     ("perso", &["client", "wire", "translog"]),
-    ("citykeep", &["client", "clearing", "perso", "wire", "translog"]),
+    ("citykeep", &["client", "clearing", "perso", "wire", "translog", "pages"]),
     // Tools.
     ("system-tests", &["wire", "translog", "client", "clearing"]),
     ("xtask", &[]),
@@ -120,6 +121,7 @@ fn folder(package: &str) -> String {
     match package {
         "xtask" | "keyceremony" => package.to_owned(),
         "system-tests" => "tests".to_owned(),
+        "pages" => "src/pages".to_owned(),
         "card" | "clearing" | "citykeep" | "perso" => format!("src/city/{package}"),
         _ => format!("src/keep/{package}"),
     }

@@ -8,9 +8,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, OrFail as _};
 use crate::keyfile::{self, Key, Role};
 use crate::propose::Proposal;
 use crate::secret::Source;
@@ -62,6 +62,9 @@ enum Verb {
     Floor(Floor),
     /// Play a whole ceremony on throw-away keys, along a script. 演练
     Rehearse(Rehearse),
+    /// Write man pages and completions, for the package.
+    #[command(hide = true)]
+    Pages(pages::Pages),
 }
 
 #[derive(Debug, Args)]
@@ -408,6 +411,9 @@ pub fn run() -> ExitCode {
         Verb::Component(verb) => room::component(verb),
         Verb::Unseal(verb) => room::unseal(verb),
         Verb::Rehearse(verb) => room::rehearse(verb),
+        Verb::Pages(verb) => {
+            verb.write(Cli::command(), "1").or_fail("无法写入手册页。", "the pages cannot be written")
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -60,6 +60,9 @@ pub(crate) enum Command {
     Sandbox(SandboxArguments),
     /// What the service says about itself. 服务状态。
     Status(ServiceArguments),
+    /// Write man pages and completions, for the package.
+    #[command(hide = true)]
+    Pages(pages::Pages),
 }
 
 impl Command {
@@ -78,6 +81,7 @@ impl Command {
             Self::Perso { action: PersoAction::Resume(arguments) } => arguments.json,
             Self::Perso { action: PersoAction::Report(arguments) } => arguments.json,
             Self::Keys(arguments) | Self::Status(arguments) => arguments.json,
+            Self::Pages(_) => false,
         }
     }
 }

@@ -17,7 +17,7 @@ mod settle;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 use crate::cli::{AuditAction, BlacklistAction, ClearAction, Cli, Command, PersoAction, ReceiptAction};
 use crate::failure::Failure;
@@ -50,5 +50,11 @@ fn run(command: Command) -> Result<Report, Failure> {
         Command::Receipt { action: ReceiptAction::Verify(arguments) } => receipt::verify(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Status(arguments) => service::status(&arguments),
+        Command::Pages(pages) => match pages.write(Cli::command(), "1") {
+            Ok(()) => Ok(Report { lines: Vec::new(), json: serde_json::Value::Null }),
+            Err(error) => {
+                Err(Failure::untried(format!("{}: cannot be written ({error})", pages.out.display())))
+            }
+        },
     }
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use keyd::config::Config;
 use keyd::daemon;
 use keyd::handed::Handed;
@@ -37,7 +37,11 @@ enum Command {
     /// write to disk failed, or a file is not as it should be. The sentence says what to do next.
     Run(Options),
     /// Check configuration, policy and TLS files, and say what is wrong; nothing is started
-    Check(Options),
+    #[command(visible_alias = "check")]
+    CheckConfig(Options),
+    /// Write man pages and completions, for the package
+    #[command(hide = true)]
+    Pages(pages::Pages),
 }
 
 #[derive(clap::Args)]
@@ -61,16 +65,24 @@ enum LogFormat {
 fn main() -> ExitCode {
     let (options, check) = match Cli::parse().command {
         Command::Run(options) => (options, false),
-        Command::Check(options) => (options, true),
+        Command::CheckConfig(options) => (options, true),
+        Command::Pages(pages) => {
+            return match pages.write(Cli::command(), "8") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&format!("{}: cannot be written ({error})", pages.out.display())),
+            };
+        }
     };
     start_log(options.log);
     match run(&options, check) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("citykeep-keyd: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&format!("{error:#}")),
     }
+}
+
+fn fail(sentence: &str) -> ExitCode {
+    eprintln!("citykeep-keyd: {sentence}");
+    ExitCode::FAILURE
 }
 
 fn run(options: &Options, check: bool) -> anyhow::Result<()> {

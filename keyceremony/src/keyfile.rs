@@ -35,6 +35,8 @@ pub(crate) enum Role {
     Officer,
     /// Holds a share of the root and enters components.
     Custodian,
+    /// Certifies clients.
+    Authority,
 }
 
 impl Role {
@@ -42,6 +44,7 @@ impl Role {
         match self {
             Self::Officer => "officer",
             Self::Custodian => "custodian",
+            Self::Authority => "authority",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod ceremony;
 mod cli;
+mod client;
 mod failure;
 #[cfg(test)]
 mod fake;

@@ -149,7 +149,7 @@ fn name(common: &str) -> DistinguishedName {
 }
 
 /// CRL numbers ascend with time.
-fn number(now: OffsetDateTime) -> SerialNumber {
+pub(crate) fn number(now: OffsetDateTime) -> SerialNumber {
     let nanos = u64::try_from(now.unix_timestamp_nanos()).unwrap_or(u64::MAX);
     SerialNumber::from(nanos)
 }

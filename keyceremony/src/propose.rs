@@ -13,6 +13,7 @@ use wire::key::{
     Algorithm, KeyAttributes, KeyId, KeyState, KeyVersion, LEVELS_MAX, Level, Lineage, SessionRule, Usage,
 };
 
+use crate::client;
 use crate::failure::Failure;
 use crate::files;
 use crate::grants;
@@ -136,6 +137,22 @@ pub(crate) enum Proposal {
         #[arg(long)]
         wall: String,
     },
+    /// Enrol a client's key from its signing request; `keyceremony client show` says what it would be granted. 登记客户端
+    Client {
+        /// The certificate signing request, PEM.
+        csr: PathBuf,
+        /// Days that it may be certified.
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+    },
+    /// End a client's key: the next revocation list names its certificates. 吊销客户端
+    EndClient {
+        /// A certificate of the key, PEM.
+        cert: PathBuf,
+        /// Why, for the record.
+        #[arg(long)]
+        reason: String,
+    },
     /// DANGER: wipe every key from the module until it is restarted and unsealed. 危险:清除模块中的全部密钥
     Zeroise,
 }
@@ -160,6 +177,8 @@ impl Proposal {
             Self::TokenKey { name, key, wall, daily_yuan, until } => {
                 Action::EnrolToken(grants::token_key(name, key, wall, *daily_yuan, until)?)
             }
+            Self::Client { csr, days } => Action::EnrolClient(client::enrolment(csr, *days)?),
+            Self::EndClient { cert, reason } => Action::EndClient(client::end(cert, reason)?),
             Self::EndToken { name } => Action::RevokeToken(TokenName { name: name.clone() }),
             Self::ApproveList { file, base, wall } => Action::ApproveList(grants::list(file, base, wall)?),
         })

@@ -87,7 +87,9 @@ fn details(action: &Action) -> Vec<String> {
         | Action::Zeroise(_)
         | Action::RevokeLicence(_)
         | Action::RevokeToken(_)
-        | Action::ApproveList(_) => Vec::new(),
+        | Action::ApproveList(_)
+        | Action::EndClient(_) => Vec::new(),
+        Action::EnrolClient(client) => vec![format!("  有效至 until     {}", date(client.not_after))],
         Action::SetProfile(profile) => profile.roles.iter().map(profile_role).collect(),
         Action::GrantLicence(licence) => vec![
             format!("  有效期 valid     {} … {}", date(licence.not_before), date(licence.not_after)),
@@ -214,6 +216,7 @@ pub(crate) fn refusal(code: Refusal) -> &'static str {
         R::TokenDate => "账务令牌的日期与模块相差过大。",
         R::Withheld => "该卡或密钥版本的失败次数已达上限。",
         R::BadScript => "脚本字段不成立。",
+        R::BadClient => "客户端名称或公钥不能登记,或未登记。",
     }
 }
 

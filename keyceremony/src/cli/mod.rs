@@ -1,5 +1,6 @@
 //! The command line: one verb per step, files in and files out.
 
+mod client;
 mod genesis;
 mod officer;
 mod room;
@@ -34,6 +35,11 @@ struct Cli {
 enum Verb {
     /// Make a key file for an officer or custodian. 生成密钥文件
     Keygen(Keygen),
+    /// The certificate authority of the clients: what officers enrolled is certified, what they ended is revoked. 客户端证书
+    Client {
+        #[command(subcommand)]
+        action: client::Action,
+    },
     /// Make or renew the certificates of a REHEARSAL. 演练用证书
     Pki(Pki),
     /// Ask the module for its state. 查看模块状态
@@ -397,6 +403,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match &cli.verb {
         Verb::Keygen(verb) => room::keygen(verb),
+        Verb::Client { action } => client::run(action),
         Verb::Pki(verb) => room::pki(verb),
         Verb::Status(verb) => room::status(verb),
         Verb::Genesis(verb) => genesis::propose(verb),

@@ -30,7 +30,7 @@ impl Cast {
             let keys = set.names.iter().map(|name| {
                 let path = match role {
                     Role::Officer => room.officer(name),
-                    Role::Custodian => room.custodian(name),
+                    Role::Custodian | Role::Authority => room.custodian(name),
                 };
                 keyfile::read(&path)?.open(&passphrases.of(name)?)?.needs(role)
             });
@@ -52,7 +52,7 @@ pub(crate) fn quorum(set: &Set, keys: &[Key]) -> Quorum {
 pub(crate) fn enrol(room: &Room, set: &Set, role: Role) -> Result<Vec<Key>, Failure> {
     let mut passphrases = match role {
         Role::Officer => Passphrases::default(),
-        Role::Custodian => Passphrases::read(room)?,
+        Role::Custodian | Role::Authority => Passphrases::read(room)?,
     };
     for name in &set.names {
         passphrases.add(name)?;
@@ -61,7 +61,7 @@ pub(crate) fn enrol(room: &Room, set: &Set, role: Role) -> Result<Vec<Key>, Fail
     let keys = set.names.iter().map(|name| {
         let path = match role {
             Role::Officer => room.officer(name),
-            Role::Custodian => room.custodian(name),
+            Role::Custodian | Role::Authority => room.custodian(name),
         };
         keyfile::create(&path, name, role, true, &passphrases.of(name)?)
     });

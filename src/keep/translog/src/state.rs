@@ -20,7 +20,7 @@ use crate::entry::{Entry, Event, KeyMade};
 use batches::Batches;
 pub use failures::Failures;
 use grants::Grants;
-pub use grants::{CardMark, LicenceState, ListState, TokenState};
+pub use grants::{CardMark, ClientState, LicenceState, ListState, TokenState};
 pub use instance::Instance;
 pub use rules::may_become;
 

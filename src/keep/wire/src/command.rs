@@ -234,6 +234,34 @@ crate::cbor_union! {
         17 => RevokeToken(TokenName),
         /// Approve a list whose removals are above the limit.
         18 => ApproveList(ApprovedList),
+        /// Enrol a client's key: the CA may certify it under this name.
+        19 => EnrolClient(EnrolClient),
+        /// End a client's key: its certificates go on the revocation list.
+        20 => EndClient(EndClient),
+    }
+}
+
+crate::cbor_struct! {
+    /// One key of a client.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct EnrolClient {
+        /// SPIFFE id that the certificate names.
+        0 => client: String,
+        /// SHA-256 of the key's SubjectPublicKeyInfo, DER.
+        1 => key: Digest,
+        /// Unix seconds until which it may be certified.
+        2 => not_after: u64,
+    }
+}
+
+crate::cbor_struct! {
+    /// The end of a client's key.
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    pub struct EndClient {
+        /// SHA-256 of the key's SubjectPublicKeyInfo, DER.
+        0 => key: Digest,
+        /// Why, for the record: up to 200 characters.
+        1 => reason: String,
     }
 }
 
@@ -413,6 +441,21 @@ impl Action {
                 (format!("停用账务令牌密钥 {}", token.name), format!("end ledger token key {}", token.name))
             }
             Self::ApproveList(list) => words::list(list),
+            Self::EnrolClient(client) => {
+                let (name, key) = (&client.client, to_hex(&client.key));
+                let until = client.not_after;
+                (
+                    format!("登记客户端 {name},公钥 SHA-256 {key},有效至 {until}(Unix 秒)"),
+                    format!("enrol client {name}, public key SHA-256 {key}, until {until} (Unix seconds)"),
+                )
+            }
+            Self::EndClient(end) => {
+                let (key, why) = (to_hex(&end.key), &end.reason);
+                (
+                    format!("吊销客户端公钥 SHA-256 {key}:{why}"),
+                    format!("revoke the client key with SHA-256 {key}: {why}"),
+                )
+            }
         }
     }
 }

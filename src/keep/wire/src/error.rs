@@ -147,6 +147,8 @@ crate::cbor_code! {
         Withheld = 98, "withheld";
         /// Fields that no card command may have.
         BadScript = 99, "bad-script";
+        /// A client name or key that cannot be enrolled, or is not.
+        BadClient = 100, "bad-client";
     }
 }
 

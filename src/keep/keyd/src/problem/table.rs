@@ -255,7 +255,7 @@ pub(crate) const fn of_module(code: Code) -> Option<&'static Row> {
 /// What officers are told if the module refuses their command; `None` for what no command can meet.
 pub(crate) const fn of_command(code: Code) -> Option<&'static Row> {
     Some(match code {
-        Code::BadCommand | Code::BadFrame => &BAD_COMMAND,
+        Code::BadCommand | Code::BadFrame | Code::BadClient => &BAD_COMMAND,
         Code::KeyExists => &KEY_EXISTS,
         Code::KeyReused => &KEY_REUSED,
         Code::WeakKey => &WEAK_KEY,

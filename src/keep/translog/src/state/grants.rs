@@ -1,6 +1,7 @@
 //! What officers granted and what was made of it: profiles, licences with their counts, ledgers' token keys with what they
 //! spent, cards' counters, blacklist epochs. The entries that use a grant are its count (service-protocol rule 3).
 
+mod clients;
 mod licences;
 mod lists;
 mod loads;
@@ -16,6 +17,7 @@ use wire::profile::AppletProfile;
 
 use super::{LogState, digest};
 
+pub use clients::ClientState;
 pub use licences::LicenceState;
 pub use lists::ListState;
 pub use loads::{CardMark, TokenState};
@@ -29,6 +31,7 @@ pub(super) struct Grants {
     cards: HashMap<[u8; 8], CardMark>,
     lists: BTreeMap<String, ListState>,
     approved: BTreeMap<String, ApprovedList>,
+    clients: BTreeMap<Digest, ClientState>,
     /// Over every grant and every use, in order. Zero until there is one, so that logs from before have the root they had.
     pub(super) chain: Digest,
     /// Latest wall clock of any entry, Unix seconds: a clock that is set back brings nothing back to life.
@@ -101,6 +104,8 @@ impl LogState {
                 Some(known) if !known.ended => Ok(()),
                 _ => refuse(Refusal::NoSuchToken, "there is no such token key, or it was ended before"),
             },
+            Action::EnrolClient(client) => self.check_client(client),
+            Action::EndClient(end) => self.check_end_of_client(end),
             Action::ApproveList(list) => {
                 let next = self.list(&list.wall).map_or(0, |known| known.epoch) + 1;
                 if list.epoch == next {
@@ -173,6 +178,14 @@ impl LogState {
             Action::RevokeToken(token) => {
                 if let Some(known) = grants.tokens.get_mut(&token.name) {
                     known.ended = true;
+                }
+            }
+            Action::EnrolClient(client) => {
+                grants.clients.insert(client.key, ClientState::new(client.clone()));
+            }
+            Action::EndClient(end) => {
+                if let Some(known) = grants.clients.get_mut(&end.key) {
+                    known.ended = Some(end.reason.clone());
                 }
             }
             Action::ApproveList(list) => {

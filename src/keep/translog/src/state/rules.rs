@@ -101,7 +101,9 @@ impl LogState {
             | Action::Spoil(_)
             | Action::EnrolToken(_)
             | Action::RevokeToken(_)
-            | Action::ApproveList(_) => self.check_grant(action),
+            | Action::ApproveList(_)
+            | Action::EnrolClient(_)
+            | Action::EndClient(_) => self.check_grant(action),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What an auditor holds a log to: no card beyond a licence, no load twice, no list out of order, whatever a module wrote.
 
-use wire::command::{Named, TokenName};
+use wire::command::{EndClient, EnrolClient, Named, TokenName};
 use wire::frame::KeyForm;
 use wire::licence::{Licence, Spoilage, serial_of};
 use wire::list::{ApprovedList, ListKind, REMOVALS_MAX};
@@ -236,4 +236,27 @@ fn every_use_moves_the_state_root() {
     assert_eq!(roots.len(), 4);
     room.at(NOW, &Event::Script(script.clone())).unwrap();
     room.refuses(NOW, &Event::Script(ScriptEvent { key: key_id(9), ..script }), "does not exist");
+}
+
+#[test]
+fn a_client_key_has_one_name_and_one_end() {
+    let mut room = Room::granted();
+    let enrol = |key: u8, client: &str| {
+        Action::EnrolClient(EnrolClient { client: client.into(), key: [key; 32], not_after: NOW })
+    };
+    let end = |key: u8, reason: &str| Action::EndClient(EndClient { key: [key; 32], reason: reason.into() });
+    for bad in
+        ["", "spiffe:/", "https://weihai.example/a", "spiffe://a b", "spiffe://ü", &"spiffe://a".repeat(26)]
+    {
+        assert_eq!(room.refusal(enrol(1, bad)), Some(Refusal::BadClient), "{bad}");
+    }
+    assert_eq!(room.refusal(end(1, "lost")), Some(Refusal::BadClient), "not enrolled");
+    room.run(enrol(1, LINE)).unwrap();
+    assert_eq!(room.refusal(enrol(1, "spiffe://weihai.example/perso/line-2")), Some(Refusal::BadClient));
+    room.run(enrol(1, LINE)).unwrap();
+    assert_eq!(room.refusal(end(1, "")), Some(Refusal::BadClient));
+    room.run(end(1, "lost")).unwrap();
+    assert_eq!(room.refusal(end(1, "lost")), Some(Refusal::BadClient), "ended once");
+    assert_eq!(room.refusal(enrol(1, LINE)), Some(Refusal::BadClient), "an ended key does not come back");
+    assert_eq!(room.state.client(&[1; 32]).and_then(|known| known.ended.as_deref()), Some("lost"));
 }

@@ -1,8 +1,14 @@
 //! The command line.
 
+mod blacklist;
+mod perso;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::blacklist::{BlacklistAction, BlacklistBuild, BlacklistCheck, BlacklistSign};
+pub(crate) use self::perso::{PersoAction, PersoReport, PersoResume, PersoRun};
 
 /// The operator's and auditor's command of the key service. 密钥服务的运行与审计命令。
 ///
@@ -229,157 +235,6 @@ pub(crate) struct LoadArguments {
     pub(crate) request: PathBuf,
     #[command(flatten)]
     pub(crate) service: Service,
-    /// One JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PersoAction {
-    /// Ask for the key sets of N cards; killed at any moment, the job goes on where it was. 制卡取密钥。
-    ///
-    /// The key sets come wrapped (TR-31 or sealed blocks) under the transport key that the licence names, in files of at most
-    /// 128 cards under DIR/keys. Nothing is counted twice: the same card again is the same answer. DIR/report.json says at the
-    /// end what was done and what the licence has left.
-    #[command(
-        after_help = "Example:\n  citykeep perso run --licence HEX --first 00003101000020000000 --count 10000 --out job \\\n    \
-        --url https://localhost:8443 --ca ca.pem --cert line.pem --key line.key"
-    )]
-    Run(PersoRun),
-    /// Go on with a job that was interrupted. 继续中断的任务。
-    Resume(PersoResume),
-    /// Compare a job's files with the published log, card by card. 与日志逐卡核对。
-    Report(PersoReport),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PersoRun {
-    /// The licence, 32 hex digits.
-    #[arg(long, value_name = "HEX")]
-    pub(crate) licence: String,
-    /// First card number, 20 digits.
-    #[arg(long, value_name = "SERIAL")]
-    pub(crate) first: String,
-    /// Cards, one number after the other.
-    #[arg(long, value_name = "N")]
-    pub(crate) count: u64,
-    /// How the keys are wrapped: tr31 or sealed.
-    #[arg(long, default_value = "tr31")]
-    pub(crate) form: String,
-    /// Cards per request, 1 to 128.
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    pub(crate) batch: u64,
-    /// The job's directory; a job that is there already goes on.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) service: Service,
-    /// One JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PersoResume {
-    /// The job's directory.
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    #[command(flatten)]
-    pub(crate) service: Service,
-    /// One JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PersoReport {
-    /// The job's directory.
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// The published log.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) log: PathBuf,
-    /// File with the log's vkey line.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) vkey: PathBuf,
-    /// One JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BlacklistAction {
-    /// Make the body of a list from a table of cards. 由表格生成黑名单。
-    ///
-    /// Each line of the CSV is `serial,reason,level` or `from,to,reason,level`, numbers of 20 digits, reason and level 0 to 255;
-    /// in a delta also `remove,serial`. Order does not matter; a card twice is refused with both lines.
-    Build(BlacklistBuild),
-    /// Have a list signed: writes blacklist.bin, .sm2.sig, .p256.sig and the public keys. 签发黑名单。
-    Sign(BlacklistSign),
-    /// Check a signed list with nothing but the public keys, offline. 离线验签。
-    Check(BlacklistCheck),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BlacklistBuild {
-    /// The table.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) csv: PathBuf,
-    /// Epoch: one more than the list before.
-    #[arg(long, value_name = "N")]
-    pub(crate) epoch: u32,
-    /// A delta against the list before; without it a full list.
-    #[arg(long)]
-    pub(crate) delta: bool,
-    /// First day, YYYYMMDD.
-    #[arg(long, value_name = "DATE")]
-    pub(crate) valid_from: String,
-    /// Last day, YYYYMMDD.
-    #[arg(long, value_name = "DATE")]
-    pub(crate) valid_to: String,
-    /// Where the body goes.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    /// One JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BlacklistSign {
-    /// Body of the list, from `blacklist build`.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) body: PathBuf,
-    /// Applet.
-    #[arg(long, default_value = "transit")]
-    pub(crate) wall: String,
-    /// Directory of the signed files.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) service: Service,
-    /// One JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BlacklistCheck {
-    /// The signed list.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    /// SM2 public key, PEM; the signature is FILE with .sm2.sig in place of its extension.
-    #[arg(long, value_name = "PEM")]
-    pub(crate) sm2: Option<PathBuf>,
-    /// P-256 public key, PEM; the signature is FILE with .p256.sig in place of its extension.
-    #[arg(long, value_name = "PEM", required_unless_present = "sm2")]
-    pub(crate) p256: Option<PathBuf>,
-    /// Refuse a list whose epoch is not above this one.
-    #[arg(long, value_name = "N")]
-    pub(crate) last_epoch: Option<u32>,
-    /// Say whether this card is on the list.
-    #[arg(long, value_name = "SERIAL")]
-    pub(crate) card: Option<String>,
     /// One JSON object on standard output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -17,7 +17,7 @@ const FORMAT: u64 = 1;
 #[non_exhaustive]
 pub enum PolicyError {
     /// Not TOML, an unknown key, a missing key.
-    #[error("the policy file does not parse: {0}; compare it with policies/rehearsal.toml")]
+    #[error("the policy file does not parse: {0}; compare it with policies/sample.toml")]
     Syntax(String),
     /// Another format number.
     #[error("the policy file has format {0}; this keyd reads format 1")]

@@ -203,6 +203,8 @@ rows! {
     COMPONENT_FOREIGN = "component-foreign" 409 Changed, "No import waits for this component", "没有等待此分量的导入",
         "Propose the import first.";
     COMPONENT_TWICE = "component-twice" 409 Changed, "This component is already there", "分量已录入", "Bring the next one.";
+    BAD_CLIENT = "bad-client" 409 Changed, "A client's name or key that cannot be enrolled, or is not", "客户端名称或密钥不可登记或未登记",
+        "Correct the name, or make a new key.";
 }
 
 /// The whole table, block by block.
@@ -255,7 +257,7 @@ pub(crate) const fn of_module(code: Code) -> Option<&'static Row> {
 /// What officers are told if the module refuses their command; `None` for what no command can meet.
 pub(crate) const fn of_command(code: Code) -> Option<&'static Row> {
     Some(match code {
-        Code::BadCommand | Code::BadFrame | Code::BadClient => &BAD_COMMAND,
+        Code::BadCommand | Code::BadFrame => &BAD_COMMAND,
         Code::KeyExists => &KEY_EXISTS,
         Code::KeyReused => &KEY_REUSED,
         Code::WeakKey => &WEAK_KEY,
@@ -278,6 +280,7 @@ pub(crate) const fn of_command(code: Code) -> Option<&'static Row> {
         Code::ComponentKcv => &COMPONENT_KCV,
         Code::ComponentForeign => &COMPONENT_FOREIGN,
         Code::ComponentTwice => &COMPONENT_TWICE,
+        Code::BadClient => &BAD_CLIENT,
         other => return of_module(other),
     })
 }

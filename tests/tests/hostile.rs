@@ -55,7 +55,7 @@ fn stage() -> Stage {
     let said = places.rehearse(&fixture("keys.json"));
     assert!(said.ok, "{}{}", said.out, said.err);
     let now = collector.stop();
-    assert!(now.entries.len() > early.entries.len() && now.records.len() == 4);
+    assert!(now.entries.len() > early.entries.len() && now.records.len() == 56);
     hsm.kill();
     Stage { _dir: dir, places, early, now }
 }

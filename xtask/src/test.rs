@@ -27,6 +27,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("javac", "openjdk-17-jdk-headless"),
     ("cc", "gcc"),
     ("curl-config", "libcurl4-openssl-dev"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// Runs everything; stops at the first failure.

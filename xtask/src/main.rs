@@ -6,6 +6,8 @@ mod bans;
 mod cargo;
 mod children;
 mod first_day;
+mod installed;
+mod package;
 mod show;
 mod test;
 mod up;
@@ -25,6 +27,8 @@ enum Command {
     Up(up::Options),
     /// Installs what the tests need, then every check and test. CI calls exactly this.
     Test(test::Options),
+    /// Builds the Debian package into target/package; with --test installs and uses it in a Debian root of its own.
+    Package(package::Options),
     /// Only the arrow check: who may depend on whom.
     Arrows,
 }
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Up(options) => up::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Package(options) => package::run(&options),
         Command::Arrows => arrows::check(),
     };
     match outcome {

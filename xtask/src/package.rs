@@ -161,7 +161,7 @@ fn manual(root: &Path, folder: &Path) -> Result<()> {
         quiet(command.arg("pages").arg("--out").arg(&written), program)?;
         for file in fs::read_dir(&written)? {
             let path = file?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
             let place = match name.rsplit_once('.') {
                 Some((command, "bash")) => root.join("usr/share/bash-completion/completions").join(command),
                 Some((_, "fish")) => root.join("usr/share/fish/vendor_completions.d").join(name),

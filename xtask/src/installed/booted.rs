@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::root::Root;
 use super::{ENVIRONMENT, System};
@@ -86,7 +87,7 @@ impl System for Booted {
     fn prefix(&self) -> Vec<String> {
         let leader = self.leader.to_string();
         let words = ["nsenter", "--target", leader.as_str(), "--all", "--"];
-        words.iter().chain(ENVIRONMENT).map(ToString::to_string).collect()
+        words.iter().chain(ENVIRONMENT).map(|word| (*word).to_owned()).collect()
     }
 
     fn root(&self) -> &Path {
@@ -130,7 +131,10 @@ impl System for Booted {
 
 impl Drop for Booted {
     fn drop(&mut self) {
-        // The container's processes end with it.
+        // All of the container ends with its first process; it would outlive systemd-nspawn.
+        if let Some(leader) = i32::try_from(self.leader).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(leader, Signal::KILL);
+        }
         let _ = self.nspawn.kill();
         let _ = self.nspawn.wait();
         let _ = fs::remove_file(self.root.path.with_extension("console"));

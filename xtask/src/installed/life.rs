@@ -44,7 +44,7 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn dpkg(system: &dyn System, package: &Path) -> Result<String> {
-    let name = package.file_name().and_then(|name| name.to_str()).context("a package without a name")?;
+    let name = package.file_name().and_then(std::ffi::OsStr::to_str).context("a package without a name")?;
     fs::copy(package, system.root().join("opt").join(name))?;
     system.run(&["dpkg", "--install", &format!("/opt/{name}")])
 }

@@ -243,15 +243,15 @@ fn process(service: &Service) -> Result<u32> {
 
 /// `prlimit` with the unit's limits.
 fn limits(unit: &Unit) -> Result<String> {
-    let mut words = "prlimit".to_owned();
+    let mut words = vec!["prlimit".to_owned()];
     for (key, name) in [("LimitMEMLOCK", "memlock"), ("LimitCORE", "core"), ("LimitNOFILE", "nofile")] {
         if let Some(value) = unit.all(key).last() {
             let (digits, unit) = value.strip_suffix('M').map_or((*value, 1), |digits| (digits, 1 << 20));
             let value: u64 = digits.parse::<u64>()? * unit;
-            words.push_str(&format!(" --{name}={value}:{value}"));
+            words.push(format!("--{name}={value}:{value}"));
         }
     }
-    Ok(words)
+    Ok(words.join(" "))
 }
 
 impl System for Started {
@@ -263,7 +263,7 @@ impl System for Started {
         let inside = children.split_whitespace().next().unwrap_or_default().to_owned();
         let root = self.root.path.display().to_string();
         let words = ["nsenter", "--target", inside.as_str(), "--mount", "--", "chroot", root.as_str()];
-        words.iter().chain(ENVIRONMENT).map(ToString::to_string).collect()
+        words.iter().chain(ENVIRONMENT).map(|word| (*word).to_owned()).collect()
     }
 
     fn root(&self) -> &Path {

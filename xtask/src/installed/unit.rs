@@ -64,11 +64,12 @@ fn group(name: &str) -> Result<BTreeSet<String>> {
     let mut command = Command::new("systemd-analyze");
     let text = said(command.args(["--no-pager", "syscall-filter", name]), "systemd-analyze syscall-filter")?;
     let mut calls = BTreeSet::new();
-    for word in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        match word {
-            _ if word == name => {}
-            _ if word.starts_with('@') => calls.extend(group(word)?),
-            _ => _ = calls.insert(word.to_owned()),
+    let words = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for word in words.filter(|word| *word != name) {
+        if word.starts_with('@') {
+            calls.extend(group(word)?);
+        } else {
+            calls.insert(word.to_owned());
         }
     }
     if calls.is_empty() {

@@ -28,6 +28,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("cc", "gcc"),
     ("curl-config", "libcurl4-openssl-dev"),
     ("systemd-analyze", "systemd"),
+    ("systemd-nspawn", "systemd-container"),
+    ("debootstrap", "debootstrap"),
+    ("strip", "binutils"),
 ];
 
 /// Runs everything; stops at the first failure.
@@ -67,6 +70,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let Some(bin) = bin.get() else { bail!("the release programs are not there") };
     stage("Python packages that read what we write", venv)?;
     stage("tests of the daemons (release)", || system_tests(bin))?;
+    stage("the package on a system of its own", || {
+        crate::installed::test(bin, &bin.parent().unwrap_or(bin).join("package"))
+    })?;
     println!("\nall checks and tests passed in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }

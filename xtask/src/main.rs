@@ -26,8 +26,16 @@ enum Command {
     /// rehearsal's shares, gives it a floor and goes on. The keys are a rehearsal's: they can never become real.
     Up(up::Options),
     /// Installs what the tests need, then every check and test. CI calls exactly this.
+    ///
+    /// The last stage is `package --test`: the Debian package on systems of its own. It needs root and a mount name space,
+    /// and for the units' sandbox a container that boots; what this machine cannot run stands in the last lines as NOT RUN
+    /// HERE, never as passed.
     Test(test::Options),
-    /// Builds the Debian package into target/package; with --test installs and uses it in a Debian root of its own.
+    /// Builds the Debian package into target/package.
+    ///
+    /// With --test it is installed and used on two Debian systems of its own, made by debootstrap: each ExecStart by hand as
+    /// its User=, then under a systemd that is booted in a container. Start, ceremony, day, upgrade under load, loss of the
+    /// module, removal, purge.
     Package(package::Options),
     /// Only the arrow check: who may depend on whom.
     Arrows,

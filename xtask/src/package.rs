@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = bin.parent().unwrap_or(&bin).join("package");
     let package = build(&bin, &version()?, &folder)?;
     println!("{}", package.display());
-    if options.test { installed::test(&bin, &folder) } else { Ok(()) }
+    if options.test { installed::test(&bin, &folder).map(|_| ()) } else { Ok(()) }
 }
 
 /// The version of the workspace.

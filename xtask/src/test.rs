@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{arrows, bans, cargo};
+use crate::{arrows, bans, cargo, installed};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -70,10 +70,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let Some(bin) = bin.get() else { bail!("the release programs are not there") };
     stage("Python packages that read what we write", venv)?;
     stage("tests of the daemons (release)", || system_tests(bin))?;
-    stage("the package on a system of its own", || {
-        crate::installed::test(bin, &bin.parent().unwrap_or(bin).join("package"))
+    let mut not_run = Vec::new();
+    stage("the package on systems of its own", || {
+        not_run = installed::test(bin, &bin.parent().unwrap_or(bin).join("package"))?;
+        Ok(())
     })?;
-    println!("\nall checks and tests passed in {:.0} s", started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
+    if not_run.is_empty() {
+        println!("\nall checks and tests passed in {seconds:.0} s");
+    } else {
+        println!("\nall checks and tests that can run here passed in {seconds:.0} s");
+        not_run.iter().for_each(|what| println!("NOT RUN HERE: {what}"));
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::package::said;
 
@@ -12,6 +12,16 @@ use crate::package::said;
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) path: PathBuf,
+}
+
+/// Whether a root can be made and used here: root's rights, and a mount name space for its /proc.
+pub(super) fn possible() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("it needs root");
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation=private", "mount", "-t", "tmpfs", "none", "/mnt"]);
+    said(&mut command, "a mount in a name space of its own").map(|_| ())
 }
 
 /// The archive of a small Debian with systemd, made by debootstrap where the machine itself takes its packages from.

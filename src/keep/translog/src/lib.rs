@@ -3,10 +3,12 @@
 
 #[cfg(feature = "audit")]
 pub mod audit;
+pub mod cosign;
 pub mod entry;
 #[cfg(feature = "fs")]
 pub mod fs;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub mod state;
 pub mod tile;

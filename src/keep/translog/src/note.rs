@@ -12,24 +12,28 @@ use crate::tree::Hash;
 /// What a signature line starts with: an em dash and a space.
 const DASH: &str = "\u{2014} ";
 
-/// Signature type: Ed25519 over the note's text.
-const ED25519: u8 = 1;
-
 /// Signature lines of one note at most.
 const SIGNATURES_MAX: usize = 100;
 
 /// A note longer than this is not one of a log.
 const NOTE_MAX: usize = 1 << 20;
 
-/// The public half of a log key, under the log's name.
+/// An Ed25519 public key under a name; `KIND` is the signature type that the key id is made with, so that keys for
+/// different kinds of signature never stand in for each other.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct VerifierKey {
+pub struct NamedKey<const KIND: u8> {
     name: String,
     key: [u8; 32],
 }
 
-impl VerifierKey {
-    /// The key of the log that is called `name`. Whether the bytes are a point of the curve shows when a note is opened.
+/// The public half of a log key, under the log's name.
+pub type VerifierKey = NamedKey<1>;
+
+/// The public half of a witness's key: it signs cosignatures (c2sp.org/tlog-cosignature, v1).
+pub type WitnessKey = NamedKey<4>;
+
+impl<const KIND: u8> NamedKey<KIND> {
+    /// The key that is called `name`. Whether the bytes are a point of the curve shows when a note is opened.
     pub fn new(name: &str, key: [u8; 32]) -> Self {
         Self { name: name.to_owned(), key }
     }
@@ -43,7 +47,7 @@ impl VerifierKey {
         };
         let bytes = Base64::decode_vec(key).map_err(|_| NoteError::VerifierKey)?;
         let key = match bytes.split_first() {
-            Some((&ED25519, key)) => key.try_into().map_err(|_| NoteError::VerifierKey)?,
+            Some((&kind, key)) if kind == KIND => key.try_into().map_err(|_| NoteError::VerifierKey)?,
             _ => return Err(NoteError::VerifierKey),
         };
         let vkey = Self::new(name, key);
@@ -51,7 +55,7 @@ impl VerifierKey {
         sound.then_some(vkey).ok_or(NoteError::VerifierKey)
     }
 
-    /// The log's name: its origin.
+    /// The key's name; a log's is its origin.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -62,10 +66,10 @@ impl VerifierKey {
     }
 
     /// First 4 bytes of SHA-256(name ‖ LF ‖ type ‖ key): a label, not a security hash.
-    fn id(&self) -> [u8; 4] {
+    pub(crate) fn id(&self) -> [u8; 4] {
         let mut hash = Sha256::new();
         hash.update(&self.name);
-        hash.update([b'\n', ED25519]);
+        hash.update([b'\n', KIND]);
         hash.update(self.key);
         let [a, b, c, d, ..]: Hash = hash.finalize().into();
         [a, b, c, d]
@@ -75,18 +79,18 @@ impl VerifierKey {
         VerifyingKey::from_bytes(&self.key).ok().filter(|point| !point.is_weak())
     }
 
-    fn verifies(&self, text: &str, signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let signature = Signature::from_slice(signature);
         self.point().is_some_and(|point| {
-            signature.is_ok_and(|signature| point.verify_strict(text.as_bytes(), &signature).is_ok())
+            signature.is_ok_and(|signature| point.verify_strict(message, &signature).is_ok())
         })
     }
 }
 
-impl fmt::Display for VerifierKey {
+impl<const KIND: u8> fmt::Display for NamedKey<KIND> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = u32::from_be_bytes(self.id());
-        let key = Base64::encode_string(&[&[ED25519], self.key.as_slice()].concat());
+        let key = Base64::encode_string(&[&[KIND], self.key.as_slice()].concat());
         write!(f, "{}+{id:08x}+{key}", self.name)
     }
 }
@@ -186,9 +190,14 @@ pub enum NoteError {
 pub fn sign_checkpoint(checkpoint: &Checkpoint, key: &SigningKey) -> String {
     let text = checkpoint.to_text();
     let id = VerifierKey::new(&checkpoint.origin, key.verifying_key().to_bytes()).id();
-    let signature = [id.as_slice(), &key.sign(text.as_bytes()).to_bytes()].concat();
-    let signature = Base64::encode_string(&signature);
-    format!("{text}\n{DASH}{} {signature}\n", checkpoint.origin)
+    let line = signature_text(&checkpoint.origin, id, &key.sign(text.as_bytes()).to_bytes());
+    format!("{text}\n{line}")
+}
+
+/// One signature line with its LF: `— NAME BASE64(id ‖ signature)`.
+pub(crate) fn signature_text(name: &str, id: [u8; 4], signature: &[u8]) -> String {
+    let encoded = Base64::encode_string(&[id.as_slice(), signature].concat());
+    format!("{DASH}{name} {encoded}\n")
 }
 
 /// Opens a signed note as a checkpoint of the log with this key. Signature lines by other keys are ignored; one bad
@@ -200,7 +209,7 @@ pub fn open_checkpoint(note: &str, key: &VerifierKey) -> Result<VerifiedCheckpoi
         let (name, id, signature) = signature_line(line).ok_or(NoteError::Malformed)?;
         if name != key.name() || id != key.id() {
             unknown += 1;
-        } else if key.verifies(text, &signature) {
+        } else if key.verifies(text.as_bytes(), &signature) {
             good += 1;
         } else {
             return Err(NoteError::BadSignature);
@@ -224,7 +233,7 @@ pub(crate) fn unverified(note: &str) -> Option<Checkpoint> {
 }
 
 /// The text with its final LF, and the signature lines; the boundary is the last empty line.
-fn split_note(note: &str) -> Option<(&str, Vec<&str>)> {
+pub(crate) fn split_note(note: &str) -> Option<(&str, Vec<&str>)> {
     let control = |byte: u8| byte < 0x20 && byte != b'\n';
     if note.len() > NOTE_MAX || note.bytes().any(control) {
         return None;
@@ -235,7 +244,7 @@ fn split_note(note: &str) -> Option<(&str, Vec<&str>)> {
     (lines.len() <= SIGNATURES_MAX).then_some((text, lines))
 }
 
-fn signature_line(line: &str) -> Option<(&str, [u8; 4], Vec<u8>)> {
+pub(crate) fn signature_line(line: &str) -> Option<(&str, [u8; 4], Vec<u8>)> {
     let (name, encoded) = line.strip_prefix(DASH)?.split_once(' ')?;
     let bytes = Base64::decode_vec(encoded).ok()?;
     let (id, signature) = bytes.split_first_chunk::<4>()?;

@@ -13,6 +13,9 @@ use crate::tree::{Hash, empty_root, verify_consistency};
 /// No consistency proof is longer.
 const PROOF_MAX: usize = 63;
 
+/// The latest time of a cosignature (c2sp.org/tlog-cosignature).
+const TIME_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// What a witness signs: its time, Unix seconds, and the checkpoint's whole text.
 fn message(time: u64, text: &str) -> String {
     format!("cosignature/v1\ntime {time}\n{text}")
@@ -39,7 +42,7 @@ pub fn cosigned_at(note: &str, witness: &WitnessKey) -> Result<Option<u64>, Note
             return Err(NoteError::BadSignature);
         };
         let time = u64::from_be_bytes(*time);
-        if !witness.verifies(message(time, text).as_bytes(), signature) {
+        if time > TIME_MAX || !witness.verifies(message(time, text).as_bytes(), signature) {
             return Err(NoteError::BadSignature);
         }
         newest = newest.max(Some(time));

@@ -96,14 +96,20 @@ impl Policy {
         Self { logs, witnesses: Vec::new(), groups: Vec::new(), quorum: None }
     }
 
-    /// Reads a policy: a statement a line, words apart by spaces or tabs, `#` begins a comment line.
+    /// Reads a policy: a statement a line, words apart by spaces or tabs, `#` begins a comment line. No other control
+    /// character is allowed.
     ///
     /// # Errors
     /// The first line that is not understood, and why.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let mut reading = Reading::default();
-        for (number, line) in (1..).zip(text.lines()) {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        for (number, line) in (1..).zip(text.split('\n')) {
+            if line.chars().any(|c| c.is_ascii_control() && c != '\t') {
+                let why =
+                    "control characters (a CR at the end of the line too) may not stand in it".to_owned();
+                return Err(PolicyError { line: number, why });
+            }
+            let words: Vec<&str> = line.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
             if words.first().is_none_or(|word| word.starts_with('#')) {
                 continue;
             }
@@ -203,8 +209,8 @@ impl Reading {
     fn log(&mut self, key: &str, url: Option<&str>) -> Result<(), String> {
         let key = VerifierKey::parse(key).map_err(|error| error.to_string())?;
         room(self.logs.len())?;
-        if self.logs.iter().any(|log| log.key == key) {
-            return Err("this log stands in the policy already".to_owned());
+        if self.logs.iter().any(|log| log.key.key() == key.key()) {
+            return Err("this log's key stands in the policy already".to_owned());
         }
         self.logs.push(PolicyLog { key, url: url.map(str::to_owned) });
         Ok(())
@@ -214,7 +220,7 @@ impl Reading {
         self.new_name(name)?;
         room(self.witnesses.len())?;
         let key = WitnessKey::parse(key).map_err(|_| {
-            "the witness's key is not a cosignature vkey (name+id+base64, type 4); ask its operator for the line that `citykeep-witness keygen` printed".to_owned()
+            "the witness's key is not a cosignature vkey (name+id+base64, type 4); ask its operator for the line that `citykeep-witness key` printed".to_owned()
         })?;
         if self.witnesses.iter().any(|witness| witness.key.key() == key.key()) {
             return Err("this key is another witness's already".to_owned());

@@ -1,5 +1,6 @@
 use super::*;
 use crate::note::sign_checkpoint;
+use crate::policy::Policy;
 use crate::tree::{Frontier, HashReader, consistency_proof, leaf_hash, node_hash};
 
 const ORIGIN: &str = "hsm.example/audit-1";
@@ -87,9 +88,13 @@ fn the_latest_of_several_times_counts_and_one_bad_line_sinks_all() {
         cosign(&head, WITNESS, &witness_key(), TIME)
     );
     assert_eq!(cosigned_at(&twice, &witness()), Ok(Some(TIME + 5)));
-    let other = Checkpoint { size: 4, ..head };
+    let other = Checkpoint { size: 4, ..head.clone() };
     let bad = format!("{twice}{}", cosign(&other, WITNESS, &witness_key(), TIME));
     assert_eq!(cosigned_at(&bad, &witness()), Err(NoteError::BadSignature));
+    let late = format!("{note}{}", cosign(&head, WITNESS, &witness_key(), TIME_MAX));
+    assert_eq!(cosigned_at(&late, &witness()), Ok(Some(TIME_MAX)));
+    let too_late = format!("{note}{}", cosign(&head, WITNESS, &witness_key(), TIME_MAX + 1));
+    assert_eq!(cosigned_at(&too_late, &witness()), Err(NoteError::BadSignature));
     let short = format!("{note}{}", signature_text(WITNESS, witness().id(), &[0; 7]));
     assert_eq!(cosigned_at(&short, &witness()), Err(NoteError::BadSignature));
 }
@@ -175,4 +180,30 @@ fn every_refusal_has_its_status() {
         (Refusal::UnknownOrigin.status(), Refusal::Conflict(9).to_string().contains('9')),
         (404, true)
     );
+}
+
+/// Golden files: what a log sends, what a published checkpoint with cosignatures is, and the policy that opens it.
+#[test]
+fn yesterdays_request_checkpoint_and_policy_are_read_and_written() {
+    let golden = |name: &str, text: &str| {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/witness").join(name);
+        if !path.exists() && std::env::var_os("CITYKEEP_BLESS").is_some() {
+            std::fs::write(&path, text).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(kept, text, "{name} is not what this version writes: a format needs a new version");
+        kept
+    };
+    let request = request(&leaves(7), 3, 7);
+    let kept = golden("add-checkpoint", &request.to_text());
+    let head = judge(&AddCheckpoint::parse(&kept).unwrap(), &vkey(), Some(&head(&leaves(7), 3))).unwrap();
+    let note = golden("checkpoint", &(request.checkpoint + &cosign(&head, WITNESS, &witness_key(), TIME)));
+    let policy = format!(
+        "log {} https://hsm.example/v1/log\nwitness w1 {} https://witness.example\nquorum w1\n",
+        vkey(),
+        witness()
+    );
+    let vouched = Policy::parse(&golden("policy", &policy)).unwrap().open(&note).unwrap();
+    assert_eq!((vouched.head.size, vouched.witnesses), (7, vec![("w1".to_owned(), TIME)]));
 }

@@ -85,6 +85,7 @@ fn any_of_several_logs() {
 #[test]
 fn what_is_no_policy_says_where_and_why() {
     let many = (0..33).map(|i| witness_line(&format!("x{i}"), 100 + i)).collect::<Vec<_>>().join("\n");
+    let same_key = format!("log {}", VerifierKey::new("other.example", key(1).verifying_key().to_bytes()));
     for (tail, line, why) in [
         ("group g 2 a d\nquorum g", 7, "d is not defined"),
         ("group g 4 a b c\nquorum g", 7, "between 1"),
@@ -101,6 +102,9 @@ fn what_is_no_policy_says_where_and_why() {
         ("log x\nquorum none", 7, "vkey"),
         ("", 7, "no quorum line"),
         (&witness_line("d", 2), 7, "another witness's"),
+        ("quorum none\r\n", 7, "control"),
+        (&log_line(1).replace(ORIGIN, "other.example"), 7, "vkey"),
+        (&same_key, 7, "stands in the policy already"),
         (&many, 36, "at most 32"),
     ] {
         let error = Policy::parse(&text(tail)).unwrap_err();

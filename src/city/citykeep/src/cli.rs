@@ -38,6 +38,20 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ClearAction,
     },
+    /// Say what is wrong with an installation or a client, and what to do next. 体检。
+    ///
+    /// On the server: --config (default /etc/citykeep/keyd.toml): configuration, owners and modes, clock, random numbers, locked
+    /// memory, processor, swap, core files, the disk's room and sync time, certificates and revocation list, units, processes and
+    /// releases. At a client: --url, --ca, --cert, --key: its certificate and key, TLS, the module's state, the log's head. Both
+    /// together see most. One line a check: ✓ good, ! works and should be looked at, ✗ wrong, - not checked from here, and why.
+    /// Nothing is changed and no secret printed. As root it sees most; what this user may not see is never called good.
+    ///
+    /// Exit codes: 0 nothing is wrong (there may be ! and -); 1 at least one ✗; 2 nothing was tried. 退出码:0 无错误,1 有错误,2 未执行。
+    #[command(
+        after_help = "Examples:\n  citykeep doctor --config /etc/citykeep/keyd.toml\n  citykeep doctor --url https://localhost:8443 \
+        --ca ca.pem --cert clearing.pem --key clearing.key --vkey vkey"
+    )]
+    Doctor(DoctorArguments),
     /// List the key versions that this client may use. 本客户端可用的密钥版本。
     Keys(ServiceArguments),
     /// Have a load authorised: MAC2 against a ledger's token. 圈存授权。
@@ -87,6 +101,7 @@ impl Command {
             Self::Perso { action: PersoAction::Resume(arguments) } => arguments.json,
             Self::Perso { action: PersoAction::Report(arguments) } => arguments.json,
             Self::Keys(arguments) | Self::Status(arguments) => arguments.json,
+            Self::Doctor(arguments) => arguments.json,
             Self::Pages(_) => false,
         }
     }
@@ -180,6 +195,44 @@ pub(crate) struct ServiceArguments {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// keyd's configuration, on the server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The service, https://HOST:PORT; with the three files of a client.
+    #[arg(long, value_name = "URL", requires_all = ["ca", "cert", "key"])]
+    url: Option<String>,
+    /// PEM bundle of the authorities that the service's certificate must come from.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
+    /// The client's certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    cert: Option<PathBuf>,
+    /// Its private key, PKCS#8 PEM, readable by its owner only.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    key: Option<PathBuf>,
+    /// File with the log's vkey line, compared with the ceremony's transcript; without it the one that the module names, or the
+    /// one that is published beside the log.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vkey: Option<PathBuf>,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl DoctorArguments {
+    /// The service and who asks it, if that was given.
+    pub(crate) fn service(&self) -> Option<Service> {
+        Some(Service {
+            url: self.url.clone()?,
+            ca: self.ca.clone()?,
+            cert: self.cert.clone()?,
+            key: self.key.clone()?,
+        })
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReceiptAction {
     /// Check a receipt without any network. 离线核对回执。
@@ -269,12 +322,16 @@ mod tests {
             "citykeep blacklist sign --body b --out o --url u --ca a --cert c --key k",
             "citykeep blacklist check b --sm2 s --p256 p --last-epoch 3 --card c",
             "citykeep load --request - --url u --ca a --cert c --key k",
+            "citykeep doctor",
+            "citykeep doctor --config f --json",
+            "citykeep doctor --url u --ca a --cert c --key k --vkey v",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_ok(), "{line}");
         }
         for line in [
             "citykeep receipt verify --receipt r --vkey v --day d",
             "citykeep clear verify --day d",
+            "citykeep doctor --url u --ca a",
             "citykeep",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");

@@ -4,6 +4,7 @@
 mod audit;
 mod blacklist;
 mod cli;
+mod doctor;
 mod failure;
 mod files;
 mod load;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(report) => {
             report.print(json);
-            ExitCode::SUCCESS
+            report.code()
         }
         Err(failure) => failure.print(json),
     }
@@ -50,6 +51,7 @@ fn run(command: Command) -> Result<Report, Failure> {
         Command::Receipt { action: ReceiptAction::Verify(arguments) } => receipt::verify(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Status(arguments) => service::status(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Pages(pages) => match pages.write(Cli::command(), "1") {
             Ok(()) => Ok(Report { lines: Vec::new(), json: serde_json::Value::Null }),
             Err(error) => {

@@ -1,6 +1,7 @@
 //! What a command says at its end.
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use serde_json::Value;
 use wire::api::{CountsBody, Receipt};
@@ -13,6 +14,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// 0, or 1 where the work was done and what it found is bad (`doctor`).
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(u8::from(self.json.get("ok") == Some(&Value::Bool(false))))
+    }
+
     /// Prints one of the two.
     pub(crate) fn print(&self, json: bool) {
         if json {

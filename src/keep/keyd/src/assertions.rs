@@ -67,7 +67,18 @@ impl Recorder {
 
     /// Notes something about keyd itself.
     pub fn operation(&self, code: &'static str) {
-        self.add(Category::Operation, code, Who::default(), 1);
+        self.operation_about(code, Who::default());
+    }
+
+    /// Notes something about keyd's work that concerns one client.
+    pub fn operation_about(&self, code: &'static str, who: Who) {
+        self.add(Category::Operation, code, who, 1);
+    }
+
+    /// How much waits to be handed over.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> u64 {
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
     fn add(&self, category: Category, code: &'static str, who: Who, count: u64) {

@@ -23,6 +23,7 @@ use crate::blacklists::Blacklists;
 use crate::commit::{Committer, Ledger};
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::expiry::{Expiries, Watch};
 use crate::fatal::Fatal;
 use crate::front::Front;
 use crate::handed::Handed;
@@ -280,6 +281,7 @@ async fn serve(
         log_dir: parts.config.log_dir.clone(),
         instance: instance.instance,
         origin: instance.origin.clone(),
+        expiries: Expiries::new(Arc::clone(&parts.tls)),
         tasks: Tasks::default(),
     });
     let listener = parts.place.listener().await?;
@@ -295,8 +297,10 @@ async fn serve(
         policy_file: parts.config.policy_file,
         policy_digest: parts.policy_digest,
         notifier: parts.notifier.clone(),
+        watch: Watch::default(),
     };
     recorder.operation("keyd-start");
+    upkeep.note_expiries();
     let (stop_notes, told) = oneshot::channel();
     let notes = tokio::spawn(recorder.clone().run(control.clone(), told));
     let (stop, stopped) = watch::channel(false);

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::client_id::ClientId;
-use crate::tls::{KeyPrefix, Reason, SEEN, Seen, Tls};
+use crate::tls::{KeyPrefix, Reason, SEEN, Seen, Setup, Tls};
 
 /// Lets clients in.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Guest {
     pub chain: Vec<CertificateDer<'static>>,
     /// The connection.
     pub stream: TlsStream<TcpStream>,
+    /// The files that let it in.
+    pub(crate) admitted_by: Arc<Setup>,
 }
 
 /// Somebody who was turned away.
@@ -53,7 +55,8 @@ impl Front {
     pub async fn admit(&self, tcp: TcpStream) -> Result<Guest, Turned> {
         // Verdicts and single answers are small; waiting for more to send would only delay them.
         let _ = tcp.set_nodelay(true);
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.current().server));
+        let admitted_by = self.tls.current();
+        let acceptor = TlsAcceptor::from(Arc::clone(&admitted_by.server));
         let handshake = async {
             let outcome = tokio::time::timeout(self.handshake_timeout, acceptor.accept(tcp)).await;
             (outcome, SEEN.with(RefCell::take))
@@ -70,8 +73,20 @@ impl Front {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         match seen.client {
-            Some(client) => Ok(Guest { client, certificate: seen.certificate, chain, stream }),
+            Some(client) => Ok(Guest { client, certificate: seen.certificate, chain, stream, admitted_by }),
             None => Err(turned(Reason::NoCertificate)),
         }
+    }
+
+    /// Whether the files in force now let in a client that others let in: a handshake takes time, and a revocation list
+    /// that came meanwhile has not judged it.
+    pub(crate) fn still_admits(
+        &self,
+        by: &Arc<Setup>,
+        chain: &[CertificateDer<'static>],
+        client: &ClientId,
+    ) -> Result<(), Reason> {
+        let current = self.tls.current();
+        if Arc::ptr_eq(by, &current) { Ok(()) } else { current.still_admits(chain, client) }
     }
 }

@@ -10,6 +10,7 @@ pub mod commit;
 pub mod config;
 mod connections;
 pub mod daemon;
+mod expiry;
 pub mod fatal;
 pub mod front;
 pub mod handed;

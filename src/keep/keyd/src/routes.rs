@@ -33,6 +33,7 @@ use crate::blacklists::Blacklists;
 use crate::client_id::ClientId;
 use crate::commit::Ledger;
 use crate::config::Limits;
+use crate::expiry::Expiries;
 use crate::module::{Control, Module};
 use crate::policy::{Operation, Permission, Policy};
 use crate::prepared::PreparedCalls;
@@ -63,6 +64,8 @@ pub(crate) struct App {
     pub(crate) log_dir: PathBuf,
     pub(crate) instance: [u8; 16],
     pub(crate) origin: String,
+    /// When certificates and lists end.
+    pub(crate) expiries: Expiries,
     /// Requests and streams under way; they outlive a connection that breaks.
     pub(crate) tasks: Tasks,
 }
@@ -164,7 +167,7 @@ async fn dispatch(app: &Arc<App>, caller: &Caller, request: Request<Incoming>) -
         Endpoint::Receipt => receipts::find(app, caller, parameter, &query).await,
         Endpoint::Scripts => scripts::issue(app, caller, &policy, request).await,
         Endpoint::Settlement => settlement::verify(app, caller, &permission, request).await,
-        Endpoint::Status => status::show(app, &query).await,
+        Endpoint::Status => status::show(app, caller, &policy, &query).await,
         Endpoint::Tile => log::tile(app, parameter, &query).await,
     }
 }

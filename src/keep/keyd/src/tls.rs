@@ -1,5 +1,6 @@
 //! TLS at keyd: 1.3 only, one server name, client certificates with a mandatory revocation list, no resumption.
 
+mod lists;
 mod reason;
 mod verifier;
 
@@ -11,18 +12,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
+use self::lists::Lists;
 pub use self::reason::Reason;
 pub use self::verifier::KeyPrefix;
 use self::verifier::{Anchor, ClientVerifier, note};
-pub(crate) use self::verifier::{SEEN, Seen};
+pub(crate) use self::verifier::{SEEN, Seen, key_prefix};
 use crate::client_id::{ClientId, TrustDomain};
 use crate::config::TlsConfig;
+use crate::expiry::{Expiry, What};
 
 /// Why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,9 @@ pub enum TlsError {
 pub(crate) struct Setup {
     pub(crate) server: Arc<ServerConfig>,
     verifier: Arc<ClientVerifier>,
+    lists: Lists,
+    /// When all of this ends.
+    expiries: Vec<Expiry>,
     /// The CA bundle in force: a file that officers have not approved does not replace it.
     ca: Vec<u8>,
     /// SHA-256 of the bundle in force; officers approve it.
@@ -113,11 +119,16 @@ impl Tls {
         self.current().ca_found
     }
 
+    /// When the files in force end.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.current().expiries.clone()
+    }
+
     /// Reads the files again. If they are not good, what was in force stays: its revocation list expires by itself. Of
     /// a CA bundle that is not the approved one only the digest is taken; revocations must not wait for officers.
     pub fn reload(&self, approved_ca: &[u8; 32]) -> Result<bool, TlsError> {
         let kept = self.current();
-        let fresh = load(&self.config, &self.domain, Some((&kept.ca, approved_ca)))?;
+        let fresh = load(&self.config, &self.domain, Some((&kept, approved_ca)))?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let changed = current.files_digest != fresh.files_digest;
         *current = Arc::new(fresh);
@@ -134,27 +145,35 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Reads all files. A reload gives the bundle in force, and the digest with which another may take its place.
+/// Reads all files. A reload gives what is in force, and the digest with which another bundle may take its place.
 fn load(
     config: &TlsConfig,
     domain: &TrustDomain,
-    reload: Option<(&[u8], &[u8; 32])>,
+    reload: Option<(&Setup, &[u8; 32])>,
 ) -> Result<Setup, TlsError> {
     let certificate = read("certificate", &config.certificate)?;
     let key = read_secret("key", &config.key)?;
     let found = read("client CA bundle", &config.client_ca)?;
     let ca_found: [u8; 32] = Sha256::digest(&found).into();
     let ca = match reload {
-        Some((kept, approved)) if ca_found != *approved => kept.to_vec(),
+        Some((kept, approved)) if ca_found != *approved => kept.ca.clone(),
         _ => found,
     };
     let crl = read("client revocation list", &config.client_crl)?;
+    let bad_crl = |why: String| file_error("client revocation list", &config.client_crl, &why);
+    let lists = Lists::read(&crl).map_err(bad_crl)?;
+    if let Some((kept, _)) = reload {
+        lists.follow(&kept.lists).map_err(bad_crl)?;
+    }
     let files_digest = [&certificate, &key, &ca, &crl]
         .into_iter()
         .fold(Sha256::new(), |digest, file| digest.chain_update(Sha256::digest(file)))
         .finalize()
         .into();
-    let verifier = Arc::new(client_verifier(config, &ca, &crl, domain)?);
+    let verifier = Arc::new(client_verifier(config, &ca, &lists, domain)?);
+    let own = CertificateDer::from_pem_slice(&certificate).ok();
+    let own = own.and_then(|leaf| Expiry::of_certificate(What::Server, &leaf, Some(&config.server_name)));
+    let expiries = own.into_iter().chain(verifier.expiries()).chain(lists.expiries()).collect();
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| TlsError::Setup(error.to_string()))?
@@ -167,6 +186,8 @@ fn load(
     Ok(Setup {
         server: Arc::new(server),
         verifier,
+        lists,
+        expiries,
         ca_digest: Sha256::digest(&ca).into(),
         ca,
         ca_found,
@@ -177,7 +198,7 @@ fn load(
 fn client_verifier(
     config: &TlsConfig,
     ca: &[u8],
-    crl: &[u8],
+    lists: &Lists,
     domain: &TrustDomain,
 ) -> Result<ClientVerifier, TlsError> {
     let bad_ca = |why: &str| file_error("client CA bundle", &config.client_ca, why);
@@ -194,19 +215,14 @@ fn client_verifier(
     if roots.is_empty() {
         return Err(bad_ca("holds no certificate; put the clients' CA into it"));
     }
-    let bad_crl = |why: &str| file_error("client revocation list", &config.client_crl, why);
-    let crls = CertificateRevocationListDer::pem_slice_iter(crl)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| bad_crl("is not PEM; give the CA's revocation list in PEM"))?;
-    if crls.is_empty() {
-        return Err(bad_crl("holds no list; without a list of every CA keyd does not start"));
-    }
+    let bad_crl = |why: String| file_error("client revocation list", &config.client_crl, &why);
+    lists.cover(&anchors, &provider()).map_err(bad_crl)?;
     // Unknown revocation status is a refusal by default; an expired list must be one too.
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .with_crls(crls)
+        .with_crls(lists.ders())
         .enforce_revocation_expiration()
         .build()
-        .map_err(|error| bad_crl(&format!("cannot be used: {error}; make the list again")))?;
+        .map_err(|error| bad_crl(format!("cannot be used: {error}; make the list again")))?;
     Ok(ClientVerifier::new(chain, anchors, domain.clone()))
 }
 

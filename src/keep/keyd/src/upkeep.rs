@@ -10,6 +10,7 @@ use wire::frame::ModuleStatus;
 
 use crate::connections::Connections;
 use crate::daemon::load_policy;
+use crate::expiry::{self, Watch};
 use crate::module::{Control, ModuleError};
 use crate::notify::Notifier;
 use crate::routes::App;
@@ -70,6 +71,8 @@ pub(crate) struct Upkeep {
     /// The CA bundle that officers approved when they were last asked; no other comes in force.
     pub(crate) approved_ca: [u8; 32],
     pub(crate) notifier: Notifier,
+    /// Which ends were said.
+    pub(crate) watch: Watch,
 }
 
 impl Upkeep {
@@ -88,10 +91,14 @@ impl Upkeep {
                     self.notifier.reloading();
                     self.app.recorder.operation("keyd-reload");
                     self.reload_tls();
+                    self.note_expiries();
                     self.compare().await;
                     self.notifier.ready();
                 }
-                _ = reload.tick() => self.reload_tls(),
+                _ = reload.tick() => {
+                    self.reload_tls();
+                    self.note_expiries();
+                }
                 _ = compare.tick() => self.compare().await,
                 _ = sweep.tick() => self.sweep().await,
             }
@@ -117,6 +124,13 @@ impl Upkeep {
         if ended > 0 {
             tracing::info!(ended, "connections ended: their certificates are no longer good");
         }
+    }
+
+    /// Says which ends are near; once before clients come, and then beside each reload.
+    pub(crate) fn note_expiries(&mut self) {
+        let now = expiry::now();
+        self.app.expiries.forget(now);
+        self.watch.note(&self.app.expiries.all(), now, &self.app.recorder);
     }
 
     /// keyd serves only under what the officers approve now; a newly approved file is taken from its place.

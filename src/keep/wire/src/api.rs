@@ -191,6 +191,26 @@ pub struct StatusBody {
     pub log_size: Option<u64>,
     /// `unwitnessed` until there are witnesses.
     pub witness: Option<String>,
+    /// What ends by itself: keyd's certificate, the clients' CAs and revocation lists, and the certificates of clients: the
+    /// asking client's own, all of them for who may read the log, which names clients too. Absent where keyd does not say.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub certificates: Vec<CertificateBody>,
+}
+
+/// One certificate or revocation list in `GET /v1/status`, and when it ends.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct CertificateBody {
+    /// `server-certificate`, `client-ca`, `client-crl` or `client-certificate`.
+    pub what: String,
+    /// Server name, subject of the CA, issuer of the list, or the client's SPIFFE id.
+    pub name: String,
+    /// Its last moment, Unix seconds.
+    pub not_after: u64,
+    /// Whole days until then.
+    pub days_left: u64,
+    /// Code of the warning, once its end is near.
+    pub warning: Option<String>,
 }
 
 impl From<&ModuleStatus> for StatusBody {
@@ -206,6 +226,7 @@ impl From<&ModuleStatus> for StatusBody {
             rehearsal: instance.map(|known| known.rehearsal),
             log_size: instance.map(|known| known.durable),
             witness: instance.map(|known| known.witness.clone()),
+            certificates: Vec::new(),
         }
     }
 }

@@ -2,15 +2,24 @@
 
 use wire::api::StatusBody;
 
-use super::{App, no_parameters};
+use super::{App, Caller, no_parameters};
 use crate::answer::{Answer, Unlogged, json};
 use crate::module::ModuleError;
+use crate::policy::{Operation, Policy};
 use crate::problem::Refusal;
 
-pub(super) async fn show(app: &App, query: &str) -> Result<Answer, Refusal> {
+pub(super) async fn show(
+    app: &App,
+    caller: &Caller,
+    policy: &Policy,
+    query: &str,
+) -> Result<Answer, Refusal> {
     no_parameters(query)?;
     let status = app.control.status().await.map_err(|error| refusal(&error))?;
-    Ok(Unlogged::read(json(&StatusBody::from(&status))))
+    // The log names clients: who may read it learns nothing here. For others a client of another wall does not exist.
+    let sees_all = policy.permits(&caller.client, Operation::LogRead).is_ok();
+    let certificates = app.expiries.for_client(&caller.client, sees_all);
+    Ok(Unlogged::read(json(&StatusBody { certificates, ..StatusBody::from(&status) })))
 }
 
 pub(super) fn refusal(error: &ModuleError) -> Refusal {

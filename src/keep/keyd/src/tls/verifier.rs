@@ -5,19 +5,24 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
+use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 use x509_cert::name::Name;
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
+use super::lists::is_signed;
 use crate::client_id::{ClientId, NotAClient, TrustDomain};
+use crate::expiry::{Expiry, What};
 use crate::tls::Reason;
 
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
@@ -56,6 +61,11 @@ impl ClientVerifier {
         Self { chain, anchors, domain }
     }
 
+    /// When the CAs end.
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = Expiry> {
+        self.anchors.iter().filter_map(|anchor| Expiry::of_certificate(What::ClientCa, &anchor.der, None))
+    }
+
     /// Whose certificate it is; or why it is nobody's, with the error that makes the right alert.
     pub(crate) fn identify(
         &self,
@@ -68,6 +78,9 @@ impl ClientVerifier {
             .map_err(|error| (Reason::of_chain(&error), error))?;
         if !anchor_permits(&self.anchors, leaf, intermediates) {
             return Err((Reason::Chain, CertificateError::ApplicationVerificationFailure.into()));
+        }
+        if anchor_is_over(&self.anchors, leaf, intermediates, now) {
+            return Err((Reason::Expired, CertificateError::Expired.into()));
         }
         client_of(leaf, &self.domain).map_err(|reason| {
             let error = match reason {
@@ -170,12 +183,14 @@ where
         .map_err(|_| Reason::Encoding)
 }
 
-/// A CA of the bundle, with the constraint that webpki forgets of an anchor.
+/// A CA of the bundle, with what webpki forgets of an anchor: its constraint and its end.
 #[derive(Debug)]
 pub(crate) struct Anchor {
     der: CertificateDer<'static>,
     subject: Name,
+    key: SubjectPublicKeyInfoOwned,
     path_len: Option<u8>,
+    not_after: u64,
 }
 
 impl Anchor {
@@ -185,11 +200,23 @@ impl Anchor {
         let certificate = Certificate::from_der(der).ok()?;
         let constraints = extension::<BasicConstraints>(&certificate).ok()??;
         let signs = extension::<KeyUsage>(&certificate).ok()?.is_none_or(|usage| usage.key_cert_sign());
+        let body = certificate.tbs_certificate();
         (constraints.ca && signs).then(|| Self {
             der: der.clone(),
-            subject: certificate.tbs_certificate().subject().clone(),
+            subject: body.subject().clone(),
+            key: body.subject_public_key_info().clone(),
             path_len: constraints.path_len_constraint,
+            not_after: body.validity().not_after.to_unix_duration().as_secs(),
         })
+    }
+
+    pub(crate) fn subject(&self) -> &Name {
+        &self.subject
+    }
+
+    /// Whether this CA signed the list.
+    pub(crate) fn signed(&self, list: &CertificateList, provider: &CryptoProvider) -> bool {
+        is_signed(list, &self.key, provider)
     }
 }
 
@@ -211,6 +238,24 @@ fn anchor_permits(
         certificate.map_or(true, |certificate| narrow.contains(&certificate.tbs_certificate().issuer()))
     };
     !intermediates.iter().chain([leaf]).any(issued)
+}
+
+/// Whether a CA that issued something shown has ended, and no other of its name goes on.
+fn anchor_is_over(
+    anchors: &[Anchor],
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> bool {
+    let issued_by_ended = |shown: &CertificateDer<'_>| {
+        let Ok(certificate) = Certificate::from_der(shown) else {
+            return true;
+        };
+        let issuer = certificate.tbs_certificate().issuer();
+        let mut named = anchors.iter().filter(|anchor| anchor.subject == *issuer).peekable();
+        named.peek().is_some() && named.all(|anchor| anchor.not_after < now.as_secs())
+    };
+    intermediates.iter().chain([leaf]).any(issued_by_ended)
 }
 
 /// [`KeyPrefix`] of a certificate, if it parses.

@@ -94,9 +94,14 @@ impl House {
     }
 
     pub(crate) fn spawn(&self) -> Child {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&self, words: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_citykeep-keyd"))
             .args(["run", "--config"])
             .arg(self.dir.path().join("keyd.toml"))
+            .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -104,7 +109,11 @@ impl House {
     }
 
     pub(crate) fn run(&self) -> Keyd {
-        Keyd::of(self.spawn())
+        self.run_with(&[])
+    }
+
+    pub(crate) fn run_with(&self, words: &[&str]) -> Keyd {
+        Keyd::of(self.spawn_with(words))
     }
 
     pub(crate) fn mode(&self, name: &str) -> u32 {
@@ -194,6 +203,10 @@ impl Keyd {
             panic!("not ready: {line:?}, {:?}", Self::finish(&mut child));
         };
         Self { child, address }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn signal(&self, name: &str) {

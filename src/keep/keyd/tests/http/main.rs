@@ -9,6 +9,7 @@
 )]
 
 mod calls;
+mod ends;
 mod fake;
 mod house;
 mod issue;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use keyd::config::TlsConfig;
 use rcgen::{
@@ -14,6 +15,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
+use time::OffsetDateTime;
 
 pub(crate) const CLEARING: &str = "spiffe://weihai.example/clearing/engine-1";
 pub(crate) const REVOKED_SERIAL: u64 = 666;
@@ -23,6 +25,17 @@ pub(crate) struct Ca {
     pub(crate) params: CertificateParams,
     pub(crate) key: KeyPair,
     pub(crate) certificate: Certificate,
+}
+
+/// Every list is a later one than those before.
+pub(crate) fn next_number() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(1000);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+/// So many hours from now.
+pub(crate) fn in_hours(hours: i64) -> OffsetDateTime {
+    OffsetDateTime::now_utc() + time::Duration::hours(hours)
 }
 
 pub(crate) fn ca_params(name: &str) -> CertificateParams {
@@ -57,8 +70,13 @@ impl Ca {
         Issuer::from_params(&self.params, &self.key)
     }
 
-    /// A revocation list that is good until 2090 unless `expired`.
+    /// A revocation list that is good until 2090 unless `expired`; the next one in number.
     pub(crate) fn crl(&self, revoked: &[u64], expired: bool) -> String {
+        self.list(next_number(), revoked, date_time_ymd(if expired { 2024 } else { 2090 }, 2, 1))
+    }
+
+    /// A revocation list with this number and end.
+    pub(crate) fn list(&self, number: u64, revoked: &[u64], next_update: OffsetDateTime) -> String {
         let revoked = revoked.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2024, 1, 1),
@@ -67,8 +85,8 @@ impl Ca {
         });
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(if expired { 2024 } else { 2090 }, 2, 1),
-            crl_number: SerialNumber::from(1_u64),
+            next_update,
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
@@ -118,17 +136,15 @@ impl Leaf {
     }
 
     pub(crate) fn pem(&self) -> String {
-        let block = |der: &CertificateDer<'_>| {
-            use std::fmt::Write as _;
-            let text = base64(der);
-            let mut out = "-----BEGIN CERTIFICATE-----\n".to_owned();
-            for line in text.as_bytes().chunks(64) {
-                writeln!(out, "{}", std::str::from_utf8(line).unwrap()).unwrap();
-            }
-            out + "-----END CERTIFICATE-----\n"
-        };
-        self.chain.iter().map(block).collect()
+        self.chain.iter().map(|der| block("CERTIFICATE", der)).collect()
     }
+}
+
+/// PEM.
+pub(crate) fn block(what: &str, der: &[u8]) -> String {
+    let text = base64(der);
+    let lines = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap());
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.collect::<Vec<_>>().join("\n"))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -156,15 +172,27 @@ impl Pki {
     /// Writes a good set into `dir`.
     pub(crate) fn new(dir: &Path) -> Self {
         let (ca, server_ca) = (Ca::new("Weihai clients"), Ca::new("Weihai servers"));
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let server = server_ca.leaf(params);
         let pki = Self { ca, server_ca, dir: dir.to_owned() };
-        pki.write("keyd.pem", &server.pem(), 0o644);
-        pki.write("keyd.key", &server.key.serialize_pem(), 0o600);
+        pki.write_server();
         pki.write("ca.pem", &pki.ca.certificate.pem(), 0o644);
         pki.write("crl.pem", &pki.ca.crl(&[REVOKED_SERIAL], false), 0o644);
         pki
+    }
+
+    /// A new leaf for keyd, with a new key.
+    pub(crate) fn write_server(&self) -> Leaf {
+        self.write_server_for(date_time_ymd(2024, 1, 1), date_time_ymd(2090, 1, 1))
+    }
+
+    /// The same, good from then to then.
+    pub(crate) fn write_server_for(&self, from: OffsetDateTime, to: OffsetDateTime) -> Leaf {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (from, to);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let server = self.server_ca.leaf(params);
+        self.write("keyd.pem", &server.pem(), 0o644);
+        self.write("keyd.key", &server.key.serialize_pem(), 0o600);
+        server
     }
 
     pub(crate) fn write(&self, name: &str, text: &str, mode: u32) {

@@ -1,22 +1,16 @@
 //! Revocation lists, and the files that keyd starts with.
 
 use keyd::tls::{Reason, Tls, TlsError};
-use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose};
+use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::pki_types::pem::PemObject;
 
 use crate::gate::{Gate, domain, reason};
-use crate::pki::{CLEARING, Ca, Pki, ca_params};
+use crate::pki::{CLEARING, Ca, Pki, block, ca_params, in_hours, next_number};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_lists_are_enforced() {
-    let other = Ca::new("Rongcheng clients");
-    let same_name = Ca::new("Weihai clients");
     let gate = Gate::with(|pki| pki.write("crl.pem", &pki.ca.crl(&[], true), 0o644)).await;
     assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::CrlExpired));
-    let gate = Gate::with(|pki| pki.write("crl.pem", &other.crl(&[], false), 0o644)).await;
-    assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::RevocationUnknown));
-    let gate = Gate::with(|pki| pki.write("crl.pem", &same_name.crl(&[], false), 0o644)).await;
-    let found = reason(gate.show(&gate.pki.ca.client(CLEARING)).await);
-    assert!(matches!(found, Some(Reason::CrlInvalid | Reason::RevocationUnknown)), "{found:?}");
     let gate = Gate::with(|pki| pki.write("crl.pem", &pki.ca.crl(&[1, 2, 4710, 4712], false), 0o644)).await;
     gate.good_client_is_let_in("a list of other serials").await;
 }
@@ -35,6 +29,48 @@ async fn a_reload_takes_what_is_good_and_keeps_what_was() {
     assert!(gate.reload().unwrap());
     gate.good_client_is_let_in("a good reload").await;
     assert!(!gate.reload().unwrap(), "nothing changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_goes_back_does_not_come_in_force() {
+    let gate = Gate::new().await;
+    let (old, new) = (next_number(), next_number());
+    let end = date_time_ymd(2090, 1, 1);
+    gate.pki.write("crl.pem", &gate.pki.ca.list(new, &[4711], end), 0o644);
+    assert!(gate.reload().unwrap());
+    let stranger = Ca::new("Rongcheng clients");
+    let thief = Ca::new("Weihai clients");
+    for (what, says, list) in [
+        ("an older one", "older list", gate.pki.ca.list(old, &[], end)),
+        ("the same number, less in it", "the number of the one in force", gate.pki.ca.list(new, &[], end)),
+        ("another CA's", "holds no list of", stranger.list(new + 1, &[], end)),
+        ("another key's", "did not sign", thief.list(new + 1, &[], end)),
+    ] {
+        gate.pki.write("crl.pem", &list, 0o644);
+        let error = gate.reload().unwrap_err().to_string();
+        assert!(error.contains(says), "{what}: {error}");
+        assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::Revoked), "{what}");
+    }
+    gate.pki.write("crl.pem", &gate.pki.ca.list(next_number(), &[], end), 0o644);
+    assert!(gate.reload().unwrap());
+    gate.good_client_is_let_in("the next list").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_after_its_last_day_lets_nobody_in() {
+    let ends = |hours: i64| {
+        let mut params = ca_params("Weihai clients");
+        params.not_after = in_hours(hours);
+        Ca::of(params)
+    };
+    for (hours, expected) in [(1, None), (-1, Some(Reason::Expired))] {
+        let ca = ends(hours);
+        let gate = Gate::with(|pki| {
+            pki.write("ca.pem", &ca.certificate.pem(), 0o644);
+            pki.write("crl.pem", &ca.crl(&[], false), 0o644);
+        });
+        assert_eq!(reason(gate.await.show(&ca.client(CLEARING)).await), expected, "{hours} h left");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +99,7 @@ async fn a_ca_bundle_comes_in_force_with_its_approval_and_revocations_without() 
 #[test]
 fn files_that_keyd_does_not_start_with() {
     type Spoil = fn(&Pki);
-    let cases: [(&str, &str, Spoil); 11] = [
+    let cases: [(&str, &str, Spoil); 16] = [
         ("CRL missing", "revocation list", |pki| {
             std::fs::remove_file(pki.dir.join("crl.pem")).unwrap();
         }),
@@ -72,6 +108,29 @@ fn files_that_keyd_does_not_start_with() {
         }),
         ("CRL garbage", "revocation list", |pki| {
             pki.write("crl.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", 0o644);
+        }),
+        ("CRL of another CA", "holds no list of 'CN=Weihai clients'", |pki| {
+            pki.write("crl.pem", &Ca::new("Rongcheng clients").crl(&[], false), 0o644);
+        }),
+        ("CRL in the CA's name by another key", "did not sign", |pki| {
+            pki.write("crl.pem", &Ca::new("Weihai clients").crl(&[], false), 0o644);
+        }),
+        ("a changed CRL", "did not sign", |pki| {
+            let list = pki.ca.crl(&[1, 2], false);
+            let der =
+                rustls::pki_types::CertificateRevocationListDer::from_pem_slice(list.as_bytes()).unwrap();
+            let mut der = der.to_vec();
+            let at = der.windows(3).position(|three| three == [2, 1, 2]).unwrap();
+            der[at + 2] = 3;
+            pki.write("crl.pem", &block("X509 CRL", &der), 0o644);
+        }),
+        ("two CRLs of one CA", "two lists", |pki| {
+            let lists = [pki.ca.crl(&[1], false), pki.ca.crl(&[], false)].concat();
+            pki.write("crl.pem", &lists, 0o644);
+        }),
+        ("a CA of the bundle without its CRL", "holds no list of 'CN=Rongcheng clients'", |pki| {
+            let other = Ca::new("Rongcheng clients").certificate.pem();
+            pki.write("ca.pem", &format!("{}{other}", pki.ca.certificate.pem()), 0o644);
         }),
         ("CA missing", "CA bundle", |pki| {
             std::fs::remove_file(pki.dir.join("ca.pem")).unwrap();

@@ -6,10 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wire::api::{
     AuthenticateAnswer, AuthenticateRequest, CardBody, CardKeyBody, CardKeySetBody, CardKeysAnswer,
-    CardKeysRequest, CardRoleBody, CommandBody, CountsBody, KeyBody, KeysBody, LicenceBody, ListAnswer,
-    ListSignatureBody, LoadBody, LoadBodyAnswer, LoadRequest, MacItemBody, MacResult, MacsVerified,
-    MacsVerify, Problem, PurchaseBody, Receipt, ScriptAnswer, ScriptBody, ScriptRequest, StatusBody, Trailer,
-    VersionBody,
+    CardKeysRequest, CardRoleBody, CertificateBody, CommandBody, CountsBody, KeyBody, KeysBody, LicenceBody,
+    ListAnswer, ListSignatureBody, LoadBody, LoadBodyAnswer, LoadRequest, MacItemBody, MacResult,
+    MacsVerified, MacsVerify, Problem, PurchaseBody, Receipt, ScriptAnswer, ScriptBody, ScriptRequest,
+    StatusBody, Trailer, VersionBody,
 };
 
 /// One type: its schema's name, values, and how JSON goes through it and comes out again.
@@ -50,6 +50,14 @@ fn problem() -> Problem {
 }
 
 fn service() -> Vec<Sample> {
+    let end = CertificateBody {
+        what: text("client-crl"),
+        name: text("CN=Weihai clients"),
+        not_after: 1_800_000_000,
+        days_left: 6,
+        warning: Some(text("client-crl-expires-7")),
+    };
+    let far = CertificateBody { warning: None, ..end.clone() };
     let status = StatusBody {
         state: text("operational"),
         boot: hex(16),
@@ -60,6 +68,7 @@ fn service() -> Vec<Sample> {
         rehearsal: Some(true),
         log_size: Some(7),
         witness: Some(text("unwitnessed")),
+        certificates: vec![end.clone()],
     };
     let nothing = StatusBody {
         instance: None,
@@ -67,6 +76,7 @@ fn service() -> Vec<Sample> {
         rehearsal: None,
         log_size: None,
         witness: None,
+        certificates: Vec::new(),
         ..status.clone()
     };
     let key = KeyBody {
@@ -85,6 +95,7 @@ fn service() -> Vec<Sample> {
     vec![
         sample("Problem", &[problem()]),
         sample("StatusBody", &[status, nothing]),
+        sample("CertificateBody", &[end, far]),
         sample("KeyBody", &[key.clone(), plain]),
         sample("KeysBody", &[KeysBody { keys: vec![key] }]),
         sample("CommandBody", &[command, CommandBody { index: None, kcv: None }]),

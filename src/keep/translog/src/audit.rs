@@ -103,7 +103,8 @@ pub fn verify(dir: &Path, vkey: &VerifierKey, mut progress: impl FnMut(u64, u64)
         progress((number * TILE_WIDTH + bundle.width).min(size), size);
     }
     tree.finish()?;
-    meaning.check_floors(&snapshot)?;
+    meaning.check_head(&snapshot.head)?;
+    meaning.check_heads(&snapshot)?;
     snapshot.check_strays(vkey)?;
     meaning.report(&snapshot.head)
 }

@@ -1,5 +1,7 @@
 //! The log entry: deterministic CBOR, closed schema (SPEC.md §Entry). One entry is one leaf.
 
+mod upkeep;
+
 use wire::batch::Profile;
 use wire::cbor::Bytes;
 use wire::command::{Digest, Id};
@@ -7,6 +9,8 @@ use wire::error::Refusal;
 use wire::frame::{Assertion, Counts, KeyForm, VersionCounts};
 use wire::key::{KeyAttributes, KeyId, Lineage};
 use wire::list::ListKind;
+
+pub use upkeep::{ClosedEvent, EpochEvent, HeartbeatEvent, IntentEvent, TruncatedEvent, WitnessEvent};
 
 /// An entry is at most this long (tlog-tiles: a u16 length).
 pub const ENTRY_MAX: usize = 65_535;
@@ -29,7 +33,7 @@ wire::cbor_struct! {
         2 => node: Id,
         /// Its boot.
         3 => boot: Id,
-        /// Log key epoch, 0 until epochs exist.
+        /// Epoch of the log key; 0 before epochs existed.
         4 => epoch: u64,
         /// The module's wall clock, nanoseconds since 1970; may go back, nothing is ordered by it.
         5 => wall_ns: u64,
@@ -74,6 +78,18 @@ wire::cbor_union! {
         12 => Load(LoadEvent),
         /// A command or answer for one card was made.
         13 => Script(ScriptEvent),
+        /// An epoch ends, and this entry with it.
+        14 => Epoch(EpochEvent),
+        /// The module is alive.
+        15 => Heartbeat(HeartbeatEvent),
+        /// The quorum of witnesses was lost, or is there again.
+        16 => Witness(WitnessEvent),
+        /// A quorum command is about to be carried out.
+        17 => Intent(IntentEvent),
+        /// It was not.
+        18 => Closed(ClosedEvent),
+        /// keyd cut a torn tail off its log.
+        19 => Truncated(TruncatedEvent),
     }
 }
 
@@ -91,6 +107,8 @@ wire::cbor_struct! {
         3 => module: Digest,
         /// Memory mode.
         4 => memory: String,
+        /// Ed25519 key of the first epoch; absent in logs from before epochs.
+        5 => epoch_key: Option<[u8; 32]>,
     }
 }
 
@@ -104,6 +122,8 @@ wire::cbor_struct! {
         1 => module: Digest,
         /// Memory mode.
         2 => memory: String,
+        /// Ed25519 key of the epoch that this entry begins; the floor certifies it.
+        3 => epoch_key: Option<[u8; 32]>,
     }
 }
 
@@ -395,6 +415,12 @@ impl Event {
             Self::List(_) => "list",
             Self::Load(_) => "load",
             Self::Script(_) => "script",
+            Self::Epoch(_) => "epoch",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::Witness(_) => "witness",
+            Self::Intent(_) => "intent",
+            Self::Closed(_) => "closed",
+            Self::Truncated(_) => "truncated",
         }
     }
 }

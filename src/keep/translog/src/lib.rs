@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod cosign;
 pub mod entry;
+pub mod epoch;
 #[cfg(feature = "fs")]
 pub mod fs;
 pub mod note;

@@ -51,7 +51,7 @@ impl<const KIND: u8> NamedKey<KIND> {
             _ => return Err(NoteError::VerifierKey),
         };
         let vkey = Self::new(name, key);
-        let sound = is_key_name(name) && vkey.to_string() == line && vkey.point().is_some() && id.len() == 8;
+        let sound = is_key_name(name) && vkey.to_string() == line && vkey.is_sound() && id.len() == 8;
         sound.then_some(vkey).ok_or(NoteError::VerifierKey)
     }
 
@@ -73,6 +73,11 @@ impl<const KIND: u8> NamedKey<KIND> {
         hash.update(self.key);
         let [a, b, c, d, ..]: Hash = hash.finalize().into();
         [a, b, c, d]
+    }
+
+    /// Whether the key is a point that signatures can be checked with.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.point().is_some()
     }
 
     fn point(&self) -> Option<VerifyingKey> {
@@ -131,11 +136,23 @@ impl Checkpoint {
     }
 }
 
+/// One signature line of a note.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct SignatureLine {
+    /// Key name.
+    pub name: String,
+    /// Key id.
+    pub id: [u8; 4],
+    /// What follows the id.
+    pub signature: Vec<u8>,
+}
+
 /// A checkpoint whose signature was checked: the only way to one is [`open_checkpoint`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VerifiedCheckpoint {
     checkpoint: Checkpoint,
-    unknown: usize,
+    others: Vec<SignatureLine>,
 }
 
 impl VerifiedCheckpoint {
@@ -146,7 +163,24 @@ impl VerifiedCheckpoint {
 
     /// Signature lines by other keys, which were not checked.
     pub fn unknown_signatures(&self) -> usize {
-        self.unknown
+        self.others.len()
+    }
+
+    /// The lines behind those of the log: `epoch_key` must be the key of the epoch that the head's last entry belongs to
+    /// ([`crate::epoch::Epochs::signer`]), and its signature, the first line after the log key's, must be good. What is left
+    /// is not checked; witnesses' lines are.
+    pub fn beyond_log(&self, epoch_key: Option<&[u8; 32]>) -> Result<&[SignatureLine], NoteError> {
+        let Some(key) = epoch_key else {
+            return Ok(&self.others);
+        };
+        let key = VerifierKey::new(&self.checkpoint.origin, *key);
+        match self.others.split_first() {
+            Some((line, rest)) if line.name == key.name() && line.id == key.id() => {
+                let good = key.verifies(self.checkpoint.to_text().as_bytes(), &line.signature);
+                if good { Ok(rest) } else { Err(NoteError::BadSignature) }
+            }
+            _ => Err(NoteError::Epoch),
+        }
     }
 }
 
@@ -167,6 +201,11 @@ pub enum NoteError {
         "the log key's signature does not fit the checkpoint: the checkpoint was changed, or made by another key"
     )]
     BadSignature,
+    /// Not signed by the key of the last entry's epoch.
+    #[error(
+        "the checkpoint is not signed by the key of the epoch that its last entry belongs to: it was sealed later, or by somebody else"
+    )]
+    Epoch,
     /// Not a signed note.
     #[error("the checkpoint is not a signed note (C2SP signed-note); fetch it again")]
     Malformed,
@@ -189,9 +228,20 @@ pub enum NoteError {
 /// Signs a checkpoint as a note; the key's name is the origin.
 pub fn sign_checkpoint(checkpoint: &Checkpoint, key: &SigningKey) -> String {
     let text = checkpoint.to_text();
-    let id = VerifierKey::new(&checkpoint.origin, key.verifying_key().to_bytes()).id();
-    let line = signature_text(&checkpoint.origin, id, &key.sign(text.as_bytes()).to_bytes());
+    let line = signed_line(checkpoint, &text, key);
     format!("{text}\n{line}")
+}
+
+/// Signs a checkpoint as a note with two lines: by the log key, then by the key of the present epoch. Both keys' name is the
+/// origin.
+pub fn sign_head(checkpoint: &Checkpoint, log: &SigningKey, epoch: &SigningKey) -> String {
+    let line = signed_line(checkpoint, &checkpoint.to_text(), epoch);
+    sign_checkpoint(checkpoint, log) + &line
+}
+
+fn signed_line(checkpoint: &Checkpoint, text: &str, key: &SigningKey) -> String {
+    let id = VerifierKey::new(&checkpoint.origin, key.verifying_key().to_bytes()).id();
+    signature_text(&checkpoint.origin, id, &key.sign(text.as_bytes()).to_bytes())
 }
 
 /// One signature line with its LF: `— NAME BASE64(id ‖ signature)`.
@@ -204,11 +254,11 @@ pub(crate) fn signature_text(name: &str, id: [u8; 4], signature: &[u8]) -> Strin
 /// signature by this key sinks the note, and so does the lack of a good one.
 pub fn open_checkpoint(note: &str, key: &VerifierKey) -> Result<VerifiedCheckpoint, NoteError> {
     let (text, lines) = split_note(note).ok_or(NoteError::Malformed)?;
-    let (mut good, mut unknown) = (0, 0);
+    let (mut good, mut others) = (0, Vec::new());
     for line in lines {
         let (name, id, signature) = signature_line(line).ok_or(NoteError::Malformed)?;
         if name != key.name() || id != key.id() {
-            unknown += 1;
+            others.push(SignatureLine { name: name.to_owned(), id, signature });
         } else if key.verifies(text.as_bytes(), &signature) {
             good += 1;
         } else {
@@ -222,7 +272,7 @@ pub fn open_checkpoint(note: &str, key: &VerifierKey) -> Result<VerifiedCheckpoi
     if checkpoint.origin != key.name() {
         return Err(NoteError::Origin);
     }
-    Ok(VerifiedCheckpoint { checkpoint, unknown })
+    Ok(VerifiedCheckpoint { checkpoint, others })
 }
 
 /// What a note says, with nothing checked but its form: for the log's own writer, whose module checks the signature.

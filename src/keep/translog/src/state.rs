@@ -7,6 +7,7 @@ mod grants;
 mod instance;
 mod rules;
 mod take;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,7 @@ use wire::command::{Digest, Id, Limits};
 use wire::key::{KeyId, KeyState};
 
 use crate::entry::{Entry, Event, KeyMade};
+use crate::epoch::Epochs;
 
 use batches::Batches;
 pub use failures::Failures;
@@ -23,6 +25,8 @@ use grants::Grants;
 pub use grants::{CardMark, ClientState, LicenceState, ListState, TokenState};
 pub use instance::Instance;
 pub use rules::may_become;
+use upkeep::Days;
+pub use upkeep::{KEEP_DAYS, OpenIntent};
 
 /// Failure budgets of every instance (service-protocol rule 6); only a rehearsal may have others.
 pub const DEFAULT_LIMITS: Limits = Limits { card: 16, version: 1 << 20 };
@@ -70,6 +74,9 @@ pub struct LogState {
     failures: Failures,
     batches: Batches,
     grants: Grants,
+    epochs: Epochs,
+    intents: BTreeMap<u64, OpenIntent>,
+    days: Days,
     /// Root over `keys`, kept because it is the dear part and seldom changes.
     keys_root: Digest,
 }
@@ -86,7 +93,6 @@ impl LogState {
     pub fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
         ensure(entry.version == 1, "the entry's format is not 1")?;
         ensure(entry.seq == self.size, "the entry's seq is not its place in the log")?;
-        ensure(entry.epoch == 0, "the entry names an epoch of the log key, and there are none yet")?;
         self.take(entry)?;
         ensure(self.root() == entry.state_root, "the entry's state root is not what the entries add up to")
     }
@@ -105,7 +111,7 @@ impl LogState {
             seq: self.size,
             node,
             boot,
-            epoch: 0,
+            epoch: self.epochs.of_event(event),
             wall_ns,
             mono_ns,
             salt: [0; 16],
@@ -155,13 +161,23 @@ impl LogState {
         &self.failures
     }
 
+    /// Epochs of the log key.
+    pub fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Intents without an outcome, by the index of their entry.
+    pub fn intents(&self) -> impl Iterator<Item = (u64, &OpenIntent)> {
+        self.intents.iter().map(|(index, intent)| (*index, intent))
+    }
+
     /// Boots so far, the one of genesis among them.
     pub fn boots(&self) -> u64 {
         self.boots.len() as u64
     }
 
     /// Root over everything that entries change: SHA-256 over "state" ‖ boot ‖ instance part ‖ keys ‖ used commands ‖
-    /// record sequence ‖ failures, and ‖ grants once there are any (SPEC.md §State root).
+    /// record sequence ‖ failures, and ‖ grants, ‖ epochs once there are any (SPEC.md §State root).
     pub fn root(&self) -> Digest {
         let instance = self.instance.as_ref().map(Instance::digest).unwrap_or_default();
         let versions = self.failures.versions.iter();
@@ -178,8 +194,12 @@ impl LogState {
             &versions,
             &self.failures.chain,
         ];
-        if self.grants.chain != [0; 32] {
+        let has_epochs = self.epochs.chain != [0; 32];
+        if has_epochs || self.grants.chain != [0; 32] {
             parts.push(&self.grants.chain);
+        }
+        if has_epochs {
+            parts.push(&self.epochs.chain);
         }
         digest(&parts)
     }
@@ -201,7 +221,7 @@ impl LogState {
 }
 
 /// Length-prefixed parts under one hash, so that no two lists of parts give the same bytes.
-fn digest(parts: &[&[u8]]) -> Digest {
+pub(crate) fn digest(parts: &[&[u8]]) -> Digest {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

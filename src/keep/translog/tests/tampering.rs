@@ -337,7 +337,7 @@ mod tests {
     fn a_floor_that_the_log_never_went_through() {
         let mut maker = ordinary(20);
         maker.boot = [0x36; 16];
-        let floor = Floor { boot: maker.boot, size: 19, root: [1; 32] };
+        let floor = Floor { boot: maker.boot, size: 19, root: [1; 32], epoch_key: None };
         let floor = maker.command(Action::Floor(floor));
         maker.push(boot_event(&floor));
         let finding = Log::of(&maker).finding();

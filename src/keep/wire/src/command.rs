@@ -8,6 +8,7 @@ use crate::licence::{Licence, Spoilage};
 use crate::list::ApprovedList;
 use crate::profile::AppletProfile;
 use crate::token::TokenKey;
+use crate::witness::{Prune, WitnessSet};
 
 /// A 16-byte random id.
 pub type Id = [u8; 16];
@@ -191,6 +192,8 @@ crate::cbor_struct! {
         1 => size: u64,
         /// Root at that size.
         2 => root: Digest,
+        /// Ed25519 key of the epoch that the boot begins; absent where the module has no epoch keys.
+        3 => epoch_key: Option<[u8; 32]>,
     }
 }
 
@@ -238,6 +241,10 @@ crate::cbor_union! {
         19 => EnrolClient(EnrolClient),
         /// End a client's key: its certificates go on the revocation list.
         20 => EndClient(EndClient),
+        /// Say who witnesses the log.
+        21 => SetWitnesses(WitnessSet),
+        /// Let old tiles go.
+        22 => Prune(Prune),
     }
 }
 
@@ -360,106 +367,6 @@ pub fn component_commitment(instance: &Id, key: &KeyId, custodian: &str, compone
     digest.finalize().into()
 }
 
-impl Action {
-    /// What an officer approves, in words made from the bytes that he signs: Chinese, then English.
-    pub fn in_words(&self) -> (String, String) {
-        use crate::purse::to_hex;
-        match self {
-            Self::Genesis(genesis) => {
-                let kind = if genesis.rehearsal { ("演练", "REHEARSAL") } else { ("正式", "production") };
-                let (m, n) = (genesis.officers.threshold, genesis.officers.members.len());
-                let (k, c) = (genesis.custodians.threshold, genesis.custodians.members.len());
-                (
-                    format!("建立{}实例 {}:安全官 {m}/{n},分量保管人 {k}/{c}", kind.0, genesis.origin),
-                    format!(
-                        "create {} instance {}: officers {m} of {n}, custodians {k} of {c}",
-                        kind.1, genesis.origin
-                    ),
-                )
-            }
-            Self::SetOfficers(set) => {
-                let names: Vec<&str> = set.members.iter().map(|member| member.name.as_str()).collect();
-                let (m, n, names) = (set.threshold, names.len(), names.join(", "));
-                (
-                    format!("更换安全官:{m}/{n}:{names}"),
-                    format!("replace the officer set by {m} of {n}: {names}"),
-                )
-            }
-            Self::GenerateKey(key) => (
-                format!("生成密钥 {},算法 {}", key.id(), key.algorithm),
-                format!("generate key {}, {}", key.id(), key.algorithm),
-            ),
-            Self::ImportKey(import) => {
-                let (key, parts) = (&import.attributes, import.components.len());
-                let kcv = to_hex(&key.kcv);
-                (
-                    format!("由 {parts} 个分量导入密钥 {},算法 {},校验值 {kcv}", key.id(), key.algorithm),
-                    format!("import key {} from {parts} components, {}, KCV {kcv}", key.id(), key.algorithm),
-                )
-            }
-            Self::SetKeyState(change) => (
-                format!("密钥 {} 转为 {} 状态", change.key, change.state),
-                format!("set key {} to {}", change.key, change.state),
-            ),
-            Self::SetPolicy(digest) => (
-                format!("批准策略文件,SHA-256 {}", to_hex(&digest.digest)),
-                format!("approve the policy file with SHA-256 {}", to_hex(&digest.digest)),
-            ),
-            Self::SetCa(digest) => (
-                format!("批准 CA 证书包,SHA-256 {}", to_hex(&digest.digest)),
-                format!("approve the CA bundle with SHA-256 {}", to_hex(&digest.digest)),
-            ),
-            Self::ResetBudget(reset) => {
-                let key = reset.key.as_ref().map_or_else(|| "-".into(), KeyId::to_string);
-                let card = reset.card.as_ref().map_or_else(
-                    || "-".into(),
-                    |card| format!("{}/{}/{}", card.wall, to_hex(&card.issuer), to_hex(&card.card)),
-                );
-                (
-                    format!("恢复失败次数预算:密钥 {key},卡 {card}"),
-                    format!("reset the failure budget of key {key}, card {card}"),
-                )
-            }
-            Self::SetLimits(limits) => (
-                format!("失败次数上限:每卡 {},每密钥版本 {}", limits.card, limits.version),
-                format!("failure budgets: {} per card, {} per key version", limits.card, limits.version),
-            ),
-            Self::Floor(floor) => (
-                format!("认可的最低日志头:{} 条,根 {}", floor.size, to_hex(&floor.root)),
-                format!("accept no log below {} entries with root {}", floor.size, to_hex(&floor.root)),
-            ),
-            Self::Zeroise(_) => ("清除本模块的全部密钥".into(), "wipe every key from this module".into()),
-            Self::SetProfile(profile) => words::profile(profile),
-            Self::GrantLicence(licence) => words::licence(licence),
-            Self::RevokeLicence(named) => {
-                let id = to_hex(&named.id);
-                (format!("终止许可 {id}"), format!("end licence {id}"))
-            }
-            Self::Spoil(spoilage) => words::spoilage(spoilage),
-            Self::EnrolToken(key) => words::token_key(key),
-            Self::RevokeToken(token) => {
-                (format!("停用账务令牌密钥 {}", token.name), format!("end ledger token key {}", token.name))
-            }
-            Self::ApproveList(list) => words::list(list),
-            Self::EnrolClient(client) => {
-                let (name, key) = (&client.client, to_hex(&client.key));
-                let until = client.not_after;
-                (
-                    format!("登记客户端 {name},公钥 SHA-256 {key},有效至 {until}(Unix 秒)"),
-                    format!("enrol client {name}, public key SHA-256 {key}, until {until} (Unix seconds)"),
-                )
-            }
-            Self::EndClient(end) => {
-                let (key, why) = (to_hex(&end.key), &end.reason);
-                (
-                    format!("吊销客户端公钥 SHA-256 {key}:{why}"),
-                    format!("revoke the client key with SHA-256 {key}: {why}"),
-                )
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -490,8 +397,12 @@ mod tests {
 
     #[test]
     fn words_name_what_the_bytes_say() {
-        let floor = Action::Floor(Floor { boot: [1; 16], size: 7, root: [0xab; 32] });
+        let floor = Action::Floor(Floor { boot: [1; 16], size: 7, root: [0xab; 32], epoch_key: None });
         let (zh, en) = floor.in_words();
         assert!(zh.contains('7') && en.contains("7 entries") && en.contains("ABAB"));
+        assert!(!en.contains("epoch"));
+        let floor = Floor { boot: [1; 16], size: 7, root: [0xab; 32], epoch_key: Some([0xcd; 32]) };
+        let (zh, en) = Action::Floor(floor).in_words();
+        assert!(zh.contains("CDCD") && en.contains("epoch key CDCD"));
     }
 }

@@ -96,6 +96,12 @@ crate::cbor_code! {
         RecordMissing = 65, "record-missing";
         /// keyd acknowledges a head that this module did not sign, or an older one than before.
         AckForged = 66, "ack-forged";
+        /// The witnesses' quorum has not cosigned what this waits for, or not for too long.
+        Unwitnessed = 67, "unwitnessed";
+        /// Entries that are too young to go, or went already.
+        Retention = 68, "retention";
+        /// A witness set that breaks its rules.
+        BadWitnesses = 69, "bad-witnesses";
 
         /// No such licence for this client: another's and none look alike.
         NoSuchLicence = 70, "no-such-licence";

@@ -5,6 +5,7 @@
 
 mod calls;
 mod keyd;
+mod log;
 mod officers;
 
 use std::io::{Read, Write};
@@ -16,6 +17,7 @@ use crate::error::Refused;
 
 pub use calls::*;
 pub use keyd::*;
+pub use log::*;
 pub use officers::*;
 
 /// A frame's body is at most this long.
@@ -142,6 +144,8 @@ crate::cbor_struct! {
         9 => trouble: Option<Refused>,
         /// In Recovering: entries replayed so far, where keyd goes on.
         10 => replayed: Option<u64>,
+        /// In Recovering and Operational: Ed25519 key of the log's present epoch, which officers certify with their floor.
+        11 => epoch_key: Option<[u8; 32]>,
     }
 }
 
@@ -171,10 +175,13 @@ crate::cbor_struct! {
         9 => ca: Digest,
         /// Log verifier key (signed-note vkey line without LF).
         10 => vkey: String,
-        /// `unwitnessed` until there are witnesses.
+        /// `unwitnessed`: there are no witnesses; `witnessed`: the quorum keeps up; `waiting`: no head of this boot is
+        /// cosigned yet, or the grace is over; `grace`: the newest cosigned head is old, and checks go on for now.
         11 => witness: String,
-        /// Epoch of the log key, 0 until epochs exist.
+        /// Epoch of the log key; 0 in a log from before epochs.
         12 => epoch: u64,
+        /// The newest head of this boot that the quorum cosigned.
+        13 => witnessed: Option<Witnessed>,
     }
 }
 

@@ -20,3 +20,4 @@ pub mod seal;
 pub mod share;
 pub mod token;
 pub mod tree16;
+pub mod witness;

@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use wire::batch::{BatchHeader, Group, Profile, Record, Verdict};
 use wire::cbor::{Bytes, Cbor};
 use wire::command::{
-    Action, Approval, Command, ComponentSpec, Genesis, ImportKey, Member, Quorum, SignedCommand,
+    Action, Approval, Command, ComponentSpec, Floor, Genesis, ImportKey, Member, Quorum, SignedCommand,
     component_commitment, signed_bytes,
 };
 use wire::frame::{
-    CardItem, CardKeys, Collect, KeyForm, KeydRequest, OfficerRequest, Purpose, SealedShare,
-    share_in_context, to_frame,
+    CardItem, CardKeys, Collect, Cosigned, KeyForm, KeydRequest, OfficerRequest, Purpose, SealedShare,
+    TornTail, share_in_context, to_frame,
 };
 use wire::key::{
     Algorithm, FactorSource, KeyAttributes, KeyId, KeyVersion, Level, Lineage, SessionRule, Usage,
@@ -27,6 +27,7 @@ use wire::seal;
 use wire::share::{Share, ShareCertificate, ShareSet, ShareSlot};
 use wire::token::{LedgerToken, TokenKey, token_bytes};
 use wire::tree16::{self, Tree};
+use wire::witness::{GRACE_DEFAULT, Prune, Witness, WitnessSet};
 
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden").join(name);
@@ -324,4 +325,27 @@ fn prepared_calls() {
         kcv: [1, 2, 3],
     };
     golden("keyblock/header-v1.cbor", &header.to_cbor());
+}
+
+#[test]
+fn witnesses_epochs_and_retention() {
+    let officers = [("li", 1), ("zhao", 3)];
+    let witness = |at: u8| Witness { name: format!("witness.example/w{at}"), key: [at; 32] };
+    let set =
+        WitnessSet { witnesses: vec![witness(1), witness(2), witness(3)], quorum: 2, grace: GRACE_DEFAULT };
+    assert!(set.is_sound());
+    let kept = golden("command/witnesses-v1.cbor", &sign(Action::SetWitnesses(set), &officers));
+    let words = SignedCommand::from_cbor(&kept).unwrap().open().unwrap().action.in_words();
+    assert!(words.0.contains("2/3") && words.1.contains("2 of 3") && words.1.contains("witness.example/w3"));
+    let kept = golden("command/prune-v1.cbor", &sign(Action::Prune(Prune { below: 65_536 }), &officers));
+    let words = SignedCommand::from_cbor(&kept).unwrap().open().unwrap().action.in_words();
+    assert!(words.0.contains("65536") && words.1.contains("below 65536"));
+    for (name, epoch_key) in [("floor-v1", None), ("floor-v2", Some([0xe1; 32]))] {
+        let floor = Floor { boot: [0xab; 16], size: 300, root: [0x99; 32], epoch_key };
+        golden(&format!("command/{name}.cbor"), &sign(Action::Floor(floor), &officers));
+    }
+    let cosigned = KeydRequest::Cosigned(Cosigned { size: 300, note: "a note\n".into() });
+    golden("frame/keyd-cosigned-v1.bin", &to_frame(&cosigned));
+    let torn = KeydRequest::Truncated(TornTail { bytes: 77, digest: [0x99; 32] });
+    golden("frame/keyd-truncated-v1.bin", &to_frame(&torn));
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use wire::cbor::Cbor;
-use wire::command::{Action, Floor, SignedCommand};
+use wire::command::{Action, Digest, SignedCommand};
 use wire::quorum;
 
 use super::snapshot::Snapshot;
 use super::{Finding, Report, finding, root_at};
 use crate::entry::{Entry, Event};
-use crate::note::{Checkpoint, VerifierKey};
+use crate::note::{Checkpoint, VerifiedCheckpoint, VerifierKey};
 use crate::state::LogState;
 use crate::tile::Tile;
 
@@ -18,13 +18,14 @@ pub(super) struct Meaning<'a> {
     vkey: &'a VerifierKey,
     state: LogState,
     kinds: BTreeMap<&'static str, u64>,
-    floors: Vec<(u64, Floor)>,
+    /// Heads that entries vouch for: the entry, size, root, and who says so.
+    heads: Vec<(u64, u64, Digest, &'static str)>,
     wall_ns: Option<(u64, u64)>,
 }
 
 impl<'a> Meaning<'a> {
     pub(super) fn new(vkey: &'a VerifierKey) -> Self {
-        Self { vkey, state: LogState::new(), kinds: BTreeMap::new(), floors: Vec::new(), wall_ns: None }
+        Self { vkey, state: LogState::new(), kinds: BTreeMap::new(), heads: Vec::new(), wall_ns: None }
     }
 
     /// Takes the entry at `index`, or says why it cannot stand there.
@@ -35,6 +36,9 @@ impl<'a> Meaning<'a> {
         }
         self.check_approvals(index, &entry.event)?;
         self.state.apply(&entry).map_err(|error| error.0)?;
+        if let Event::Epoch(turn) = &entry.event {
+            self.heads.push((index, turn.size, turn.root, "the key of the epoch that ended here"));
+        }
         if index == 0 {
             self.check_genesis()?;
         }
@@ -56,7 +60,7 @@ impl<'a> Meaning<'a> {
         let command = quorum::check(&signed, officers)
             .map_err(|refused| format!("its approvals: {}", refused.message))?;
         if let (Event::Boot(_), Action::Floor(floor)) = (event, command.action) {
-            self.floors.push((index, floor));
+            self.heads.push((index, floor.size, floor.root, "the officers"));
         }
         Ok(())
     }
@@ -74,15 +78,26 @@ impl<'a> Meaning<'a> {
         Ok(())
     }
 
-    /// Every head that officers vouched for is one that the log went through.
-    pub(super) fn check_floors(&self, snapshot: &Snapshot<'_>) -> Result<(), Finding> {
-        for (index, floor) in &self.floors {
-            if root_at(snapshot, floor.size)? != floor.root {
+    /// The head is signed by the epoch that its last entry belongs to, and by nobody that we do not know.
+    pub(super) fn check_head(&self, head: &VerifiedCheckpoint) -> Result<(), Finding> {
+        let epoch = self.state.epochs().signer(head.size);
+        let rest = head.beyond_log(epoch.map(|epoch| &epoch.key));
+        let rest = rest.or_else(|error| finding(super::CHECKPOINT, None, error.to_string()))?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let what = "it has a signature by a key that this verification was not given";
+        finding(super::CHECKPOINT, None, what)
+    }
+
+    /// Every head that entries vouch for is one that the log went through.
+    pub(super) fn check_heads(&self, snapshot: &Snapshot<'_>) -> Result<(), Finding> {
+        for (index, size, root, who) in &self.heads {
+            if root_at(snapshot, *size)? != *root {
                 let bundle = Tile::bundle(index / crate::tile::TILE_WIDTH, snapshot.head.size);
                 let file = bundle.map_or_else(String::new, |bundle| bundle.to_string());
                 let what = format!(
-                    "the officers vouched for another root at {} entries: the log before it was rewritten",
-                    floor.size
+                    "{who} vouched for another root at {size} entries: the log before it was rewritten"
                 );
                 return finding(file, *index, what);
             }

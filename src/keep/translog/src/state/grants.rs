@@ -14,6 +14,7 @@ use wire::error::{Refusal, Refused};
 use wire::key::Usage;
 use wire::list::ApprovedList;
 use wire::profile::AppletProfile;
+use wire::witness::WitnessSet;
 
 use super::{LogState, digest};
 
@@ -32,6 +33,9 @@ pub(super) struct Grants {
     lists: BTreeMap<String, ListState>,
     approved: BTreeMap<String, ApprovedList>,
     clients: BTreeMap<Digest, ClientState>,
+    pub(super) witnesses: Option<WitnessSet>,
+    /// Entries below this may be gone.
+    pub(super) pruned: u64,
     /// Over every grant and every use, in order. Zero until there is one, so that logs from before have the root they had.
     pub(super) chain: Digest,
     /// Latest wall clock of any entry, Unix seconds: a clock that is set back brings nothing back to life.
@@ -44,7 +48,7 @@ impl Grants {
     }
 }
 
-fn refuse<T>(code: Refusal, why: impl Into<String>) -> Result<T, Refused> {
+pub(super) fn refuse<T>(code: Refusal, why: impl Into<String>) -> Result<T, Refused> {
     Err(Refused::new(code, why))
 }
 
@@ -191,6 +195,8 @@ impl LogState {
             Action::ApproveList(list) => {
                 grants.approved.insert(list.wall.clone(), list.clone());
             }
+            Action::SetWitnesses(set) => grants.witnesses = Some(set.clone()),
+            Action::Prune(prune) => grants.pruned = prune.below,
             _ => return,
         }
         grants.link(b"grant", &bytes);

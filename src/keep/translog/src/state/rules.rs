@@ -95,6 +95,12 @@ impl LogState {
             | Action::SetCa(_)
             | Action::Floor(_)
             | Action::Zeroise(_) => Ok(()),
+            Action::SetWitnesses(set) if !set.is_sound() => refuse(
+                Refusal::BadWitnesses,
+                "a witness set needs 1 ≤ k ≤ n ≤ 32, no name or key twice, and a grace of at most 30 days",
+            ),
+            Action::SetWitnesses(_) => Ok(()),
+            Action::Prune(prune) => self.check_prune(prune),
             Action::SetProfile(_)
             | Action::GrantLicence(_)
             | Action::RevokeLicence(_)

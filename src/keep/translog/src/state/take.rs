@@ -24,11 +24,13 @@ impl LogState {
             ensure(entry.boot == self.boot, "the entry is of another boot than the entries before it")?;
             ensure(entry.mono_ns >= self.mono_ns, "the module's own clock went back within a boot")?;
         }
+        self.check_epoch(entry)?;
         self.event(entry)?;
         self.boots.insert(entry.boot);
         self.boot = entry.boot;
         self.mono_ns = entry.mono_ns;
         self.grants.clock = self.grants.clock.max(seconds(entry));
+        self.turn_pages(entry);
         self.size += 1;
         Ok(())
     }
@@ -60,6 +62,12 @@ impl LogState {
             Event::Script(event) => {
                 ensure(self.keys.contains_key(&event.key), "a script with a key that does not exist")
             }
+            Event::Epoch(turn) => self.check_turn(entry, turn),
+            Event::Heartbeat(beat) => self.check_heartbeat(entry, *beat),
+            Event::Witness(event) => Self::check_witness(entry, *event),
+            Event::Intent(event) => self.intent(entry, *event),
+            Event::Closed(event) => self.closed(*event),
+            Event::Truncated(event) => ensure(event.bytes > 0, "a tail of no bytes was cut"),
             Event::Component(_)
             | Event::Asserted(_)
             | Event::Denied(_)
@@ -114,6 +122,7 @@ impl LogState {
         };
         self.check_command(&command).map_err(|refused| ReplayError(refused.message))?;
         ensure(floor.boot == entry.boot, "the floor is for another boot")?;
+        Self::check_certified(event, floor.epoch_key)?;
         ensure(floor.size > 0, "a floor names at least the genesis entry")?;
         ensure(floor.size <= entry.seq, "the log is shorter than its floor")?;
         ensure(
@@ -122,6 +131,7 @@ impl LogState {
         )?;
         // What was open when the module stopped stays without a last part.
         self.batches = super::Batches::default();
+        self.orphan_intents();
         if let Some(instance) = &mut self.instance {
             instance.zeroised = false;
         }
@@ -137,7 +147,9 @@ impl LogState {
         )?;
         self.check_command(&command).map_err(|refused| ReplayError(refused.message))?;
         check_made(self, &command.action, event)?;
+        self.check_announced(&command, event)?;
         self.use_command(command.id);
+        self.carried_out(&command.id);
         if let Some(made) = &event.made {
             self.sequence += 1;
             self.fingerprints.insert(made.fingerprint);

@@ -13,8 +13,10 @@ use crate::entry::{
 
 mod batches;
 mod commands;
+mod epochs;
 mod grants;
 mod keys;
+mod upkeep;
 
 const INSTANCE: Id = [1; 16];
 const NODE: Id = [2; 16];
@@ -106,12 +108,17 @@ impl Room {
             log_key: [8; 32],
             module: [9; 32],
             memory: "mlock".into(),
+            epoch_key: None,
         })
     }
 
     fn boot(&mut self, boot: Id, size: u64) -> Event {
-        let floor = self.command(Action::Floor(Floor { boot, size, root: [0; 32] }));
-        Event::Boot(BootEvent { floor: signed(&floor), module: [9; 32], memory: "mlock".into() })
+        self.boot_of_epoch(boot, size, None)
+    }
+
+    fn boot_of_epoch(&mut self, boot: Id, size: u64, epoch_key: Option<[u8; 32]>) -> Event {
+        let floor = self.command(Action::Floor(Floor { boot, size, root: [0; 32], epoch_key }));
+        Event::Boot(BootEvent { floor: signed(&floor), module: [9; 32], memory: "mlock".into(), epoch_key })
     }
 
     fn take(&mut self, event: &Event) -> Result<Digest, ReplayError> {

@@ -7,9 +7,10 @@ use std::path::Path;
 use ed25519_dalek::SigningKey;
 use p256::SecretKey;
 use sha2::{Digest as _, Sha256};
-use translog::entry::{BootEvent, CommandEvent, Entry, Event, GenesisEvent, KeyMade};
+use translog::entry::{BootEvent, CommandEvent, Entry, Event, GenesisEvent, HeartbeatEvent, KeyMade};
+use translog::epoch;
 use translog::fs::LogDir;
-use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
+use translog::note::{Checkpoint, VerifierKey, sign_checkpoint, sign_head};
 use translog::state::LogState;
 use translog::tree::{Frontier, Hash, leaf_hash};
 use wire::cbor::{Bytes, Cbor};
@@ -27,6 +28,11 @@ pub(crate) const NODE: Id = [0x22; 16];
 pub(crate) const BOOT: Id = [0x33; 16];
 pub(crate) const MODULE: [u8; 32] = [0x44; 32];
 const START_NS: u64 = 1_700_000_000_000_000_000;
+
+/// The key of epoch `number`.
+pub(crate) fn epoch_key(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[0xe0 ^ number; 32])
+}
 
 pub(crate) fn officer(number: u8) -> SecretKey {
     SecretKey::from_slice(&[number; 32]).unwrap()
@@ -98,6 +104,10 @@ pub(crate) fn genesis() -> Genesis {
 #[derive(Clone)]
 pub(crate) struct Maker {
     pub(crate) key: SigningKey,
+    /// Key of the present epoch; none in a log from before epochs.
+    pub(crate) epoch: Option<SigningKey>,
+    /// What the wall clock is ahead of the entries' own time.
+    pub(crate) ahead_ns: u64,
     pub(crate) state: LogState,
     pub(crate) frontier: Frontier,
     pub(crate) entries: Vec<Vec<u8>>,
@@ -111,6 +121,8 @@ impl Maker {
     pub(crate) fn unborn() -> Self {
         Self {
             key: SigningKey::from_bytes(&[0x77; 32]),
+            epoch: None,
+            ahead_ns: 0,
             state: LogState::new(),
             frontier: Frontier::new(),
             entries: Vec::new(),
@@ -128,6 +140,35 @@ impl Maker {
         maker
     }
 
+    /// With a genesis that names an epoch key.
+    pub(crate) fn with_epochs() -> Self {
+        let mut maker = Self::unborn();
+        maker.epoch = Some(epoch_key(1));
+        let event = maker.genesis_event(genesis(), &[1, 2, 3]);
+        maker.push(event);
+        maker
+    }
+
+    fn public(&self) -> Option<[u8; 32]> {
+        self.epoch.as_ref().map(|key| key.verifying_key().to_bytes())
+    }
+
+    pub(crate) fn heartbeat(&mut self) -> u64 {
+        self.push(Event::Heartbeat(HeartbeatEvent { witnessed: 0, time: 0 }))
+    }
+
+    /// The end of the present epoch, after a heartbeat.
+    pub(crate) fn turn(&mut self) -> u64 {
+        self.heartbeat();
+        let number = self.state.epochs().number() + 1;
+        let next = epoch_key(u8::try_from(number).unwrap());
+        let closing = self.epoch.take().unwrap();
+        let head = (self.frontier.size(), self.frontier.root());
+        let turn = epoch::turn([&INSTANCE, &NODE], number, &closing, next.verifying_key().to_bytes(), head);
+        self.epoch = Some(next);
+        self.push(Event::Epoch(turn))
+    }
+
     pub(crate) fn genesis_event(&mut self, genesis: Genesis, signers: &[u8]) -> Event {
         let mut command = self.command(Action::Genesis(genesis));
         command.officer_epoch = 0;
@@ -137,6 +178,7 @@ impl Maker {
             log_key: self.key.verifying_key().to_bytes(),
             module: MODULE,
             memory: "mlock".into(),
+            epoch_key: self.public(),
         })
     }
 
@@ -171,15 +213,17 @@ impl Maker {
     pub(crate) fn entry(&mut self, event: Event) -> Entry {
         let seq = self.frontier.size();
         let mono_ns = seq * 1_000_000;
-        let state_root = self.state.advance(&event, self.boot, NODE, [START_NS + mono_ns, mono_ns]).unwrap();
+        let wall_ns = START_NS + self.ahead_ns + mono_ns;
+        let epoch = self.state.epochs().of_event(&event);
+        let state_root = self.state.advance(&event, self.boot, NODE, [wall_ns, mono_ns]).unwrap();
         let salt: Hash = Sha256::digest(seq.to_be_bytes()).into();
         Entry {
             version: 1,
             seq,
             node: NODE,
             boot: self.boot,
-            epoch: 0,
-            wall_ns: START_NS + mono_ns,
+            epoch,
+            wall_ns,
             mono_ns,
             salt: *salt.first_chunk().unwrap(),
             state_root,
@@ -201,7 +245,11 @@ impl Maker {
 
     pub(crate) fn restart(&mut self, boot: Id) {
         self.boot = boot;
-        let floor = Floor { boot, size: self.frontier.size(), root: self.frontier.root() };
+        if self.epoch.is_some() {
+            self.epoch = Some(epoch_key(u8::try_from(self.state.epochs().number() + 1).unwrap()));
+        }
+        let epoch_key = self.public();
+        let floor = Floor { boot, size: self.frontier.size(), root: self.frontier.root(), epoch_key };
         let floor = self.command(Action::Floor(floor));
         self.push(boot_event(&floor));
     }
@@ -228,7 +276,11 @@ impl Maker {
     pub(crate) fn note(&self) -> String {
         let head =
             Checkpoint { origin: ORIGIN.into(), size: self.frontier.size(), root: self.frontier.root() };
-        sign_checkpoint(&head, &self.key)
+        let belongs = self.state.epochs().signer(head.size).map(|epoch| epoch.number);
+        match belongs {
+            Some(number) => sign_head(&head, &self.key, &epoch_key(u8::try_from(number).unwrap())),
+            None => sign_checkpoint(&head, &self.key),
+        }
     }
 
     /// Writes the log with the real writer.
@@ -255,10 +307,12 @@ pub(crate) fn command_event(command: &Command, signers: &[u8], made: Option<KeyM
 }
 
 pub(crate) fn boot_event(floor: &Command) -> Event {
+    let Action::Floor(Floor { epoch_key, .. }) = &floor.action else { panic!("no floor") };
     Event::Boot(BootEvent {
         floor: Bytes(sign(floor, &[1, 2]).to_cbor()),
         module: MODULE,
         memory: "mlock".into(),
+        epoch_key: *epoch_key,
     })
 }
 

@@ -1,8 +1,8 @@
 //! What keyd asks of the module, and what it is answered.
 
 use super::{
-    Authenticate, CardKeys, LicenceInfo, LicenceQuery, ListBytes, ListSign, LoadAuthorize, ModuleStatus,
-    Prepared, Progress, Script,
+    Authenticate, CardKeys, Cosigned, LicenceInfo, LicenceQuery, ListBytes, ListSign, LoadAuthorize,
+    ModuleStatus, Prepared, Progress, Script, TornTail,
 };
 use crate::batch::{Group, Profile, RECORD_LEN};
 use crate::cbor::{Bytes, Empty};
@@ -232,6 +232,10 @@ crate::cbor_union! {
         21 => Authenticate(Authenticate),
         /// → `Prepared`.
         22 => Fetch(Ticket),
+        /// → `Done`.
+        23 => Cosigned(Cosigned),
+        /// → `Ticket`.
+        26 => Truncated(TornTail),
     }
 }
 

@@ -117,11 +117,12 @@ fn boots() {
         floor: signed(&room.command(Action::Zeroise(Empty {}))),
         module: [0; 32],
         memory: String::new(),
+        epoch_key: None,
     });
     refuse([4; 16], &no_floor, "no floor");
     let other_node = room.state.clone().advance(&room.boot([4; 16], 2), [4; 16], [0; 16], [0; 2]);
     assert!(other_node.unwrap_err().0.contains("another module"));
-    let floor = Floor { boot: BOOT, size: 1, root: [0; 32] };
+    let floor = Floor { boot: BOOT, size: 1, root: [0; 32], epoch_key: None };
     let event = room.does(Action::Floor(floor));
     room.fails(&event, "boot entry and nowhere else");
 

@@ -88,7 +88,8 @@ fn details(action: &Action) -> Vec<String> {
         | Action::RevokeLicence(_)
         | Action::RevokeToken(_)
         | Action::ApproveList(_)
-        | Action::EndClient(_) => Vec::new(),
+        | Action::EndClient(_)
+        | Action::Prune(_) => Vec::new(),
         Action::EnrolClient(client) => vec![format!("  有效至 until     {}", date(client.not_after))],
         Action::SetProfile(profile) => profile.roles.iter().map(profile_role).collect(),
         Action::GrantLicence(licence) => vec![
@@ -104,6 +105,10 @@ fn details(action: &Action) -> Vec<String> {
             spoilage.cards.iter().map(|card| format!("  废卡 spoiled     {}", to_hex(card))).collect()
         }
         Action::EnrolToken(key) => vec![format!("  有效至 until     {}", date(key.not_after))],
+        Action::SetWitnesses(set) => {
+            let keys = set.witnesses.iter();
+            keys.map(|one| format!("  见证人 witness   {} {}", one.name, to_hex(&one.key))).collect()
+        }
     }
 }
 
@@ -217,6 +222,9 @@ pub(crate) fn refusal(code: Refusal) -> &'static str {
         R::Withheld => "该卡或密钥版本的失败次数已达上限。",
         R::BadScript => "脚本字段不成立。",
         R::BadClient => "客户端名称或公钥不能登记,或未登记。",
+        R::Unwitnessed => "见证人法定人数尚未联署;请检查见证人及其连接。",
+        R::Retention => "日志条目须保存至少 183 天,或已清理;请改用允许的序号。",
+        R::BadWitnesses => "见证人名单不符合规则;请按规则重新提出。",
     }
 }
 
@@ -249,7 +257,8 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_shown_whole() {
-        let text = shown(Action::Floor(Floor { boot: [0xee; 16], size: 12, root: [0x5a; 32] }));
+        let text =
+            shown(Action::Floor(Floor { boot: [0xee; 16], size: 12, root: [0x5a; 32], epoch_key: None }));
         let parts = [
             "12 条",
             "12 entries",

@@ -134,8 +134,9 @@ pub(super) fn floor(verb: &Floor) -> Result<(), Failure> {
         officer_epoch: verb.officer_epoch.unwrap_or(instance.officer_epoch),
         ..Target::new(&instance, head.size, FLOOR_WINDOW)
     };
-    let action =
-        command::Action::Floor(command::Floor { boot: status.boot, size: head.size, root: head.root });
+    let floor =
+        command::Floor { boot: status.boot, size: head.size, root: head.root, epoch_key: status.epoch_key };
+    let action = command::Action::Floor(floor);
     print([format!("最新日志头 newest head: {} entries, root {}", head.size, to_hex(&head.root))]);
     write_proposal(&verb.out, &ceremony::propose(&target, &verb.proposer, action)?)
 }

@@ -84,6 +84,7 @@ impl State {
             log_key,
             module: [9; 32],
             memory: "mlock".into(),
+            epoch_key: None,
         };
         let index = self.make(Event::Genesis(event), genesis.node);
         self.phase = ModuleState::Operational;
@@ -111,7 +112,12 @@ impl State {
         if self.trouble.is_some() {
             return Ok(OfficerResponse::Done(Empty {}));
         }
-        let event = BootEvent { floor: Bytes(bytes.to_vec()), module: [9; 32], memory: "mlock".into() };
+        let event = BootEvent {
+            floor: Bytes(bytes.to_vec()),
+            module: [9; 32],
+            memory: "mlock".into(),
+            epoch_key: None,
+        };
         self.make(Event::Boot(event), node);
         self.phase = ModuleState::Operational;
         Ok(OfficerResponse::Done(Empty {}))

@@ -223,10 +223,12 @@ impl State {
                 vkey: VerifierKey::new(&known.origin, known.log_key).to_string(),
                 witness: "unwitnessed".into(),
                 epoch: 0,
+                witnessed: None,
             }),
             shares: None,
             trouble: self.trouble.clone(),
             replayed: None,
+            epoch_key: None,
         }
     }
 

@@ -53,10 +53,10 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
         let (size, root) = self.newest_head()?;
         let digits = to_hex(&root);
         self.room.say(&format!("    最新日志头 newest head {size} entries, root {digits}"))?;
-        let boot = status.boot;
+        let (boot, epoch_key) = (status.boot, status.epoch_key);
         let target = Target::new(self.instance()?, size, FLOOR_WINDOW);
         let needed = self.script.officers.needed();
-        let floor = command::Floor { boot, size, root };
+        let floor = command::Floor { boot, size, root, epoch_key };
         let signed = self.approved_for(&target, Action::Floor(floor), needed)?;
         ceremony::submit(&self.link, &signed)?;
         Ok(())

@@ -1,11 +1,11 @@
 //! What the module answers to each request, once the table permits it.
 
-use translog::entry::Event;
+use translog::entry::{Event, TruncatedEvent};
 use wire::cbor::Empty;
 use wire::error::{Refusal, Refused};
 use wire::frame::{
     BatchOpened, InstanceStatus, KeydRequest, KeydResponse, ModuleState, ModuleStatus, OfficerRequest,
-    OfficerResponse, Ticket,
+    OfficerResponse, Ticket, TornTail,
 };
 
 use crate::batch::{self, Batch};
@@ -122,6 +122,15 @@ impl Module {
             KeydRequest::LoadAuthorize(request) => self.load(&request).map(ticket),
             KeydRequest::Script(request) => self.script(&request).map(ticket),
             KeydRequest::Authenticate(request) => self.authenticate(&request).map(ticket),
+            KeydRequest::Cosigned(_) => Err(Refused::new(
+                Refusal::Unwitnessed,
+                "nobody witnesses this log: officers enrol witnesses first",
+            )),
+            KeydRequest::Truncated(TornTail { bytes, digest }) => self.live(|live| {
+                live.log.room()?;
+                let event = Event::Truncated(TruncatedEvent { bytes, digest });
+                Ok(ticket(live.log.make(&self.random, event, None)?))
+            }),
             KeydRequest::Fetch(at) => self.live(|live| live.fetch(at.ticket)).map(KeydResponse::Prepared),
         }
     }
@@ -194,6 +203,7 @@ impl Module {
                 Phase::Recovering(recovering) => recovering.replayed(),
                 _ => None,
             },
+            epoch_key: None,
         }
     }
 }
@@ -215,6 +225,7 @@ impl Live {
             vkey: self.log.verifier().to_string(),
             witness: "unwitnessed".to_owned(),
             epoch: 0,
+            witnessed: None,
         })
     }
 }

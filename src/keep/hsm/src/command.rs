@@ -44,6 +44,10 @@ impl Module {
                     Refusal::CommandKind,
                     "genesis and floor have their own place on the officers' socket",
                 )),
+                Action::SetWitnesses(_) => Err(Refused::new(
+                    Refusal::CommandKind,
+                    "this module does not wait for witnesses: update it first",
+                )),
                 Action::ImportKey(spec) => live.start_import(command.id, bytes, spec),
                 Action::GenerateKey(attributes) => self.generate(live, bytes, attributes),
                 Action::ResetBudget(reset) => {

@@ -229,6 +229,7 @@ impl Module {
             log_key: verifier.key(),
             module: self.program,
             memory: self.arena.mode().to_string(),
+            epoch_key: None,
         };
         let index = log.make(&self.random, Event::Genesis(event), None)?;
         inner.phase = Phase::Operational(Box::new(Live::new(root, log, BTreeMap::new())));

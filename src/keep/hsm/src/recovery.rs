@@ -342,6 +342,7 @@ impl Module {
             floor: Bytes(floor.to_cbor()),
             module: self.program,
             memory: self.arena.mode().to_string(),
+            epoch_key: None,
         };
         log.make(&self.random, Event::Boot(event), None)
     }

@@ -26,7 +26,9 @@ pub(crate) fn keyd_states(request: &KeydRequest) -> &'static [ModuleState] {
         | KeydRequest::LoadAuthorize(_)
         | KeydRequest::Script(_)
         | KeydRequest::Authenticate(_)
-        | KeydRequest::Fetch(_) => &[S::Operational],
+        | KeydRequest::Fetch(_)
+        | KeydRequest::Cosigned(_)
+        | KeydRequest::Truncated(_) => &[S::Operational],
     }
 }
 
@@ -115,6 +117,8 @@ mod tests {
             (R::Script(script), "---y--"),
             (R::Authenticate(Authenticate { target, challenge: [0; 8] }), "---y--"),
             (R::Fetch(Ticket { ticket: 0 }), "---y--"),
+            (R::Cosigned(Cosigned { size: 1, note: String::new() }), "---y--"),
+            (R::Truncated(TornTail { bytes: 1, digest: [0; 32] }), "---y--"),
         ]
     }
 
@@ -153,7 +157,7 @@ mod tests {
         // A new request without a row here is found by its tag.
         assert_eq!(
             keyd.iter().map(|(request, _)| request.tag()).collect::<Vec<_>>(),
-            (1..=22).collect::<Vec<_>>()
+            (1..=23).chain([26]).collect::<Vec<_>>()
         );
         assert_eq!(
             officers.iter().map(|(request, _)| request.tag()).collect::<Vec<_>>(),

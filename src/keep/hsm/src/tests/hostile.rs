@@ -121,7 +121,7 @@ fn a_floor_for_another_boot_and_a_floor_of_one_officer_are_refused() {
     attach(&module, &now);
     unseal(&module, &people, &[0, 1, 2]).unwrap();
     let (size, root) = now.head();
-    let action = |boot| Action::Floor(wire::command::Floor { boot, size, root });
+    let action = |boot| Action::Floor(wire::command::Floor { boot, size, root, epoch_key: None });
     let stale = people.signed(action([9; 16]));
     let OfficerResponse::Refused(refused) = module.officers(OfficerRequest::Floor(Bytes(stale))) else {
         panic!()

@@ -378,7 +378,7 @@ pub(super) fn unseal(module: &Module, people: &People, who: &[usize]) -> Result<
 }
 
 pub(super) fn floor(module: &Module, people: &People, size: u64, root: [u8; 32]) -> Result<(), Refused> {
-    let signed = people.signed(Action::Floor(Floor { boot: module.boot, size, root }));
+    let signed = people.signed(Action::Floor(Floor { boot: module.boot, size, root, epoch_key: None }));
     match module.officers(OfficerRequest::Floor(Bytes(signed))) {
         OfficerResponse::Done(_) => Ok(()),
         OfficerResponse::Refused(refused) => Err(refused),

@@ -360,6 +360,7 @@ impl Inner {
             vkey: vkey().to_string(),
             witness: "unwitnessed".to_owned(),
             epoch: 0,
+            witnessed: None,
         };
         let recovering = self.state == ModuleState::Recovering && self.floor;
         ModuleStatus {
@@ -374,6 +375,7 @@ impl Inner {
             shares: None,
             trouble: None,
             replayed: recovering.then_some(self.replayed.len() as u64),
+            epoch_key: None,
         }
     }
 }

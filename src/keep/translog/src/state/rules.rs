@@ -89,17 +89,17 @@ impl LogState {
             Action::ResetBudget(reset) if reset.key.is_none() && reset.card.is_none() => {
                 refuse(Refusal::BadCommand, "the reset names neither a key version nor a card")
             }
+            Action::SetWitnesses(set) if !set.is_sound() => refuse(
+                Refusal::BadWitnesses,
+                "a witness set needs 1 ≤ k ≤ n ≤ 32, no name or key twice, and a grace of at most 30 days",
+            ),
             Action::SetOfficers(_)
+            | Action::SetWitnesses(_)
             | Action::ResetBudget(_)
             | Action::SetPolicy(_)
             | Action::SetCa(_)
             | Action::Floor(_)
             | Action::Zeroise(_) => Ok(()),
-            Action::SetWitnesses(set) if !set.is_sound() => refuse(
-                Refusal::BadWitnesses,
-                "a witness set needs 1 ≤ k ≤ n ≤ 32, no name or key twice, and a grace of at most 30 days",
-            ),
-            Action::SetWitnesses(_) => Ok(()),
             Action::Prune(prune) => self.check_prune(prune),
             Action::SetProfile(_)
             | Action::GrantLicence(_)

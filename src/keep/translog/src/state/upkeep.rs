@@ -87,14 +87,14 @@ impl LogState {
                 Event::Boot(event) => event.epoch_key,
                 _ => None,
             };
-            match key {
-                Some(key) => {
-                    ensure(self.epochs.is_fresh(&key), "an epoch's key is no key, or had an epoch before")?
-                }
-                None => {
-                    ensure(self.epochs.number() == 0, "a boot without an epoch key in a log that has epochs")?
-                }
-            }
+            ensure(
+                key.is_some() || self.epochs.number() == 0,
+                "a boot without an epoch key in a log that has epochs",
+            )?;
+            ensure(
+                key.is_none_or(|key| self.epochs.is_fresh(&key)),
+                "an epoch's key is no key, or had an epoch before",
+            )?;
         }
         ensure(
             entry.epoch == self.epochs.of_event(&entry.event),

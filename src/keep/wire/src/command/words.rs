@@ -114,16 +114,13 @@ impl Action {
 
 fn floor(floor: &Floor) -> Words {
     let (size, root) = (floor.size, to_hex(&floor.root));
-    let (mut zh, mut en) = (
-        format!("认可的最低日志头:{size} 条,根 {root}"),
-        format!("accept no log below {size} entries with root {root}"),
-    );
-    if let Some(key) = &floor.epoch_key {
-        let key = to_hex(key);
-        zh.push_str(&format!(";认可本次启动的日志时段密钥 {key}"));
-        en.push_str(&format!("; this boot's epoch key {key} signs what follows"));
-    }
-    (zh, en)
+    let key = floor.epoch_key.map(|key| to_hex(&key));
+    let zh = key.as_ref().map(|key| format!(";认可本次启动的日志时段密钥 {key}"));
+    let en = key.as_ref().map(|key| format!("; this boot's epoch key {key} signs what follows"));
+    (
+        format!("认可的最低日志头:{size} 条,根 {root}{}", zh.unwrap_or_default()),
+        format!("accept no log below {size} entries with root {root}{}", en.unwrap_or_default()),
+    )
 }
 
 fn witnesses(set: &WitnessSet) -> Words {

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hsm", &["lanes", "securemem", "wire", "translog", "cardcrypto"]),
     ("keyd", &["wire", "translog", "pages"]),
     ("client", &["wire", "translog"]),
+    ("witness", &["translog", "pages"]),
     // The officers.
     ("keyceremony", &["wire", "translog", "pages"]),
     // The city.
@@ -62,7 +63,7 @@ pub(crate) fn check() -> Result<()> {
     let mut broken = direct(&metadata);
     let module = cargo::tree("hsm")?;
     broken.extend(forbidden("hsm", &module, NOT_IN_MODULE));
-    for package in ["xtask", "keyd", "client", "keyceremony", "citykeep", "clearing", "perso"] {
+    for package in ["xtask", "keyd", "client", "keyceremony", "citykeep", "clearing", "perso", "witness"] {
         broken.extend(forbidden(package, &cargo::tree(package)?, KEY_SIDE));
     }
     broken.extend(unsafe_code()?);

@@ -91,6 +91,8 @@ pub(crate) fn build_programs() -> Result<PathBuf> {
         "citykeep",
         "-p",
         "card",
+        "-p",
+        "witness",
     ])?;
     let metadata = metadata()?;
     let target = metadata

@@ -6,26 +6,31 @@ use sm4::Sm4;
 use sm4::cipher::{Block, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
-use crate::{Cipher, MESSAGE_MAX, MacRule, Plan};
+use crate::rows::Rows;
+use crate::{Cipher, MacRule, Out, Plan};
 
-pub(crate) const NAME: &str = "scalar";
-
-/// The caller has checked the shapes.
-pub(crate) fn diversified_mac(
-    plan: &Plan<'_>,
-    factors: &[[u8; 8]],
-    messages: &[[u8; MESSAGE_MAX]],
-    tags: &mut [[u8; 4]],
-) {
+/// The bulk call. Shapes have been checked.
+pub(crate) fn bulk(plan: &Plan<'_>, rows: &Rows<'_>, out: &mut Out<'_>) {
     // The one place where card keys exist; wiped on drop.
     let mut key = Zeroizing::new([0; 16]);
-    for ((factor, message), tag) in factors.iter().zip(messages).zip(tags) {
+    for lane in 0..rows.len() {
+        let [x0, x1, x2, x3, x4, x5, x6, x7, tail @ ..] = rows.row(lane);
+        let own = [*x0, *x1, *x2, *x3, *x4, *x5, *x6, *x7];
         key.copy_from_slice(plan.top);
         for step in plan.steps {
-            diversify(plan.rule.cipher(), &mut key, step.factor(*factor));
+            diversify(plan.rule.cipher(), &mut key, step.factor(own));
         }
-        let (message, _) = message.split_at(plan.message_len);
-        *tag = mac(plan.rule, &key, message);
+        let (message, rest) = tail.split_at(plan.message_len);
+        let tag = Zeroizing::new(mac(plan.rule, &key, message));
+        match out {
+            Out::Tags(tags) => tags.iter_mut().skip(lane).take(1).for_each(|to| *to = *tag),
+            Out::Verdicts(bits) => {
+                let difference = tag.iter().zip(rest).fold(0, |sum, (a, b)| sum | (a ^ b));
+                if let Some(word) = bits.get_mut(lane / 64) {
+                    *word |= u64::from(difference == 0) << (lane % 64);
+                }
+            }
+        }
     }
 }
 
@@ -57,10 +62,6 @@ pub(crate) fn diversify(cipher: Cipher, key: &mut [u8; 16], factor: [u8; 8]) {
             }
         }
     }
-}
-
-pub(crate) fn sm4_encrypt(key: &[u8; 16], block: &mut [u8; 16]) {
-    Sm4::new(key.into()).encrypt_block(block.into());
 }
 
 pub(crate) fn tdes_encrypt(key: &[u8; 16], block: &mut [u8; 8]) {

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests {
     use des::cipher::{BlockCipherEncrypt, KeyInit};
-    use lanes::{GROUP, MESSAGE_MAX, MacRule, Plan, STEPS_MAX, ShapeError, Step};
+    use lanes::{Backend, BackendError, GROUP, MESSAGE_MAX, MacRule, Plan, ROW, STEPS_MAX, ShapeError, Step};
     use proptest::prelude::*;
 
     type Lane = ([u8; 8], [u8; MESSAGE_MAX]);
@@ -56,6 +56,35 @@ mod tests {
         each.collect()
     }
 
+    /// Rows with these tags, in a shuffled order and with wrong tags among them, get the verdicts that they deserve.
+    fn verdicts_are(tags: &[[u8; 4]], backend: Backend, plan: &Plan<'_>, lanes: &[Lane]) {
+        if plan.message_len > ROW - 12 {
+            return;
+        }
+        let count = lanes.len();
+        let mut rows = vec![[0x5c; ROW]; count];
+        // Any odd step visits every place of a power of two; places beyond the last are left out.
+        let around = count.next_power_of_two();
+        let picks: Vec<usize> =
+            (0..around).map(|i| (i * 37 + 11) % around).filter(|at| *at < count).collect();
+        let wrong = |lane: usize| lane % 3 == 1;
+        for (lane, at) in picks.iter().enumerate() {
+            let ((factor, message), mut tag) = (lanes[*at], tags[*at]);
+            if wrong(lane) {
+                tag[lane / 3 % 4] ^= 1 << (lane / 12 % 8);
+            }
+            let row: Vec<u8> = [&factor[..], &message[..plan.message_len], &tag].concat();
+            rows[*at][..row.len()].copy_from_slice(&row);
+        }
+        let picks: Vec<u32> = picks.into_iter().map(|at| u32::try_from(at).unwrap()).collect();
+        let mut verdicts = vec![u64::MAX; count.div_ceil(64)];
+        backend.verify(plan, &rows, &picks, &mut verdicts).unwrap();
+        for lane in 0..verdicts.len() * 64 {
+            let right = verdicts[lane / 64] >> (lane % 64) & 1 == 1;
+            assert_eq!(right, lane < count && !wrong(lane), "{} {:?} lane {lane}", backend.name(), plan.rule);
+        }
+    }
+
     fn bulk(
         rule: MacRule,
         top: [u8; 16],
@@ -65,9 +94,19 @@ mod tests {
     ) -> Vec<[u8; 4]> {
         let plan = Plan { rule, top: &top, steps, message_len };
         let (factors, messages): (Vec<_>, Vec<_>) = lanes.iter().copied().unzip();
-        let mut tags = vec![[0; 4]; lanes.len()];
-        lanes::diversified_mac(&plan, &factors, &messages, &mut tags).unwrap();
-        tags
+        let [first, others @ ..] = &Backend::available()
+            .map(|backend| {
+                let mut tags = vec![[0; 4]; lanes.len()];
+                backend.diversified_mac(&plan, &factors, &messages, &mut tags).unwrap();
+                verdicts_are(&tags, backend, &plan, lanes);
+                tags
+            })
+            .collect::<Vec<_>>()[..]
+        else {
+            unreachable!("portable is always there")
+        };
+        assert!(others.iter().all(|tags| tags == first));
+        first.clone()
     }
 
     fn rules() -> impl Strategy<Value = MacRule> {
@@ -94,7 +133,9 @@ mod tests {
 
         #[test]
         fn one_mac_of_any_length_is_naive(rule in rules(), key: [u8; 16], message in prop::collection::vec(any::<u8>(), 0..100)) {
-            prop_assert_eq!(lanes::mac(rule, &key, &message), naive(rule, key, &[], [0; 8], &message));
+            for backend in Backend::available() {
+                prop_assert_eq!(backend.mac(rule, &key, &message), naive(rule, key, &[], [0; 8], &message));
+            }
         }
 
         /// Whatever the other lanes carry, and wherever in the call a lane stands, its tag is the same.
@@ -149,8 +190,10 @@ mod tests {
         let (factors, messages) = ([[0; 8]; 2], [[0; MESSAGE_MAX]; 2]);
         let mut tags = [[0xaa; 4]; 2];
         let mut refused = |plan: &Plan<'_>, factors: &[_], messages: &[_], why| {
-            assert_eq!(lanes::diversified_mac(plan, factors, messages, &mut tags), Err(why));
-            assert_eq!(tags, [[0xaa; 4]; 2]);
+            for backend in Backend::available() {
+                assert_eq!(backend.diversified_mac(plan, factors, messages, &mut tags), Err(why));
+                assert_eq!(tags, [[0xaa; 4]; 2]);
+            }
         };
         refused(&plan, &factors[..1], &messages, ShapeError::Lanes);
         refused(&plan, &factors, &messages[..1], ShapeError::Lanes);
@@ -159,7 +202,43 @@ mod tests {
     }
 
     #[test]
-    fn status_names_the_backend() {
-        assert_eq!(lanes::backend(), "scalar");
+    fn status_names_the_backend_and_it_is_chosen_once() {
+        assert_eq!(lanes::backend(), Backend::available().next().unwrap().name());
+        assert_eq!(lanes::select(Backend::current()), Ok(()));
+        let chosen = BackendError::Chosen(lanes::backend());
+        for other in Backend::available().skip(1) {
+            assert_eq!(lanes::select(other), Err(chosen.clone()));
+        }
+    }
+
+    #[test]
+    fn names_are_checked() {
+        assert_eq!(Backend::named("portable").map(Backend::name), Ok("portable"));
+        assert_eq!(Backend::named("neon"), Err(BackendError::Unknown("neon".to_owned())));
+        for name in Backend::all() {
+            match Backend::named(name) {
+                Ok(backend) => assert_eq!(backend.name(), *name),
+                // A runner without the instructions says so; nothing passes in silence.
+                Err(why) => println!("backend {name}: NOT RUN on this machine: {why}"),
+            }
+        }
+    }
+
+    #[test]
+    fn rows_out_of_range_are_refused_and_nothing_is_right() {
+        let top = [1; 16];
+        let plan = Plan { rule: MacRule::Sm4, top: &top, steps: &[Step::PerLane], message_len: 22 };
+        for backend in Backend::available() {
+            let verify = |plan: &Plan<'_>, picks: &[u32], words: usize| {
+                let mut verdicts = vec![u64::MAX; words];
+                let result = backend.verify(plan, &[[0; ROW]; 3], picks, &mut verdicts);
+                (result, verdicts)
+            };
+            assert_eq!(verify(&plan, &[0, 3], 1), (Err(ShapeError::Lanes), vec![0]));
+            assert_eq!(verify(&plan, &[0, 2], 2), (Err(ShapeError::Lanes), vec![0, 0]));
+            let long = Plan { message_len: 29, ..plan };
+            assert_eq!(verify(&long, &[0], 1), (Err(ShapeError::Message), vec![0]));
+            assert_eq!(verify(&plan, &[], 0), (Ok(()), vec![]));
+        }
     }
 }

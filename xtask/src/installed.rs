@@ -6,6 +6,7 @@
 //! be booted, that second part is reported as not run.
 
 mod booted;
+mod doctor;
 mod life;
 mod root;
 mod started;
@@ -43,6 +44,9 @@ trait System {
 
     /// Removes the package; both are stopped before, by whoever started them.
     fn remove(&mut self) -> Result<()>;
+
+    /// Whether its own systemd runs.
+    fn has_systemd(&self) -> bool;
 
     /// The process of a service, as a number inside.
     fn process(&self, service: &str) -> Result<u32>;

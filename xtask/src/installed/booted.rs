@@ -123,6 +123,10 @@ impl System for Booted {
         Ok(())
     }
 
+    fn has_systemd(&self) -> bool {
+        true
+    }
+
     fn process(&self, service: &str) -> Result<u32> {
         let said = self.run(&["systemctl", "show", "--property=MainPID", "--value", service])?;
         said.trim().parse().context("MainPID")

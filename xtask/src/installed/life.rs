@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::System;
+use super::{System, doctor};
 use crate::cargo;
 
 const SERVES_WAIT: Duration = Duration::from_secs(40);
@@ -19,19 +19,32 @@ pub(super) fn live(system: &mut dyn System, old: &Path, new: &Path) -> Result<()
     step("installed: users, directories, one boot identity, manual, completions", || install(system, old))?;
     step("started before any ceremony: both ready, both wait", || {
         prepare(system)?;
-        system.start()
+        system.start()?;
+        doctor::says(system, "module", "bad")
     })?;
     step("a ceremony and a day, each process as its own user", || {
         users(system)?;
         ceremony(system)?;
         day(system)
     })?;
-    step("upgraded under load: nothing that was acknowledged is lost", || upgrade(system, new))?;
+    step("doctor: nothing wrong, each planted fault named, a stranger told nothing", || {
+        let good = doctor::healthy(system)?;
+        let planted = doctor::faults(system)?;
+        doctor::stranger(system)?;
+        println!("    {good} checks are good; {planted} planted faults were each found and taken back");
+        doctor::healthy(system).map(|_| ())
+    })?;
+    step("upgraded under load: nothing that was acknowledged is lost", || {
+        upgrade(system, new)?;
+        doctor::says(system, "running-release", "warning")
+    })?;
     step("the module dies: both come back, sealed; a ceremony, a day, the whole log", || {
         system.lose_module()?;
+        doctor::says(system, "module", "bad")?;
         ceremony(system)?;
         day(system)?;
-        audit(system)
+        audit(system)?;
+        doctor::healthy(system).map(|_| ())
     })?;
     step("removed, then purged: keys, log and certificates stay", || remove(system))
 }
@@ -66,6 +79,7 @@ fn install(system: &dyn System, package: &Path) -> Result<()> {
         "usr/share/man/man8/citykeep-hsm.8.gz",
         "usr/share/man/man8/citykeep-keyd.8.gz",
         "usr/share/man/man1/citykeep-clear-verify.1.gz",
+        "usr/share/man/man1/citykeep-doctor.1.gz",
         "usr/share/man/man1/keyceremony-unseal.1.gz",
         "usr/share/bash-completion/completions/keyceremony",
         "usr/share/zsh/vendor-completions/_citykeep",

@@ -302,6 +302,10 @@ impl System for Started {
         self.run(&["dpkg", "--remove", "citykeep"]).map(|_| ())
     }
 
+    fn has_systemd(&self) -> bool {
+        false
+    }
+
     fn process(&self, service: &str) -> Result<u32> {
         process(self.services.get(service).context("it was started")?)
     }

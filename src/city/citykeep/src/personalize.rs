@@ -1,9 +1,12 @@
 //! `citykeep perso`
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use client::VerifierKey;
 use perso::{Job, JobError, JobParameters};
 use serde_json::json;
+use translog::note::open_checkpoint;
 
 use crate::cli::{PersoReport, PersoResume, PersoRun, Service};
 use crate::failure::Failure;
@@ -40,7 +43,7 @@ pub(crate) fn resume(arguments: &PersoResume) -> Result<Report, Failure> {
 
 fn work(mut job: Job, dir: &Path, service: &Service) -> Result<Report, Failure> {
     let client = files::client(service, None)?;
-    let begun = (std::time::Instant::now(), job.done());
+    let begun = (Instant::now(), job.done());
     let mut meter = Meter::new("cards");
     let licence = job.parameters().licence.clone();
     let (outcome, known) = files::run(async {
@@ -71,6 +74,7 @@ fn work(mut job: Job, dir: &Path, service: &Service) -> Result<Report, Failure> 
 pub(crate) fn report(arguments: &PersoReport) -> Result<Report, Failure> {
     let job = Job::resume(&arguments.dir)?;
     let vkey = files::read_vkey(&arguments.vkey)?;
+    covered(&arguments.log, &vkey, job.cards().map(|(_, index)| index).max(), PUBLISHED_WITHIN)?;
     let found = perso::reconcile(&job, &arguments.log, &vkey)?;
     if !found.agrees() {
         let few: Vec<&str> = found.missing.iter().take(5).map(String::as_str).collect();
@@ -94,4 +98,48 @@ pub(crate) fn report(arguments: &PersoReport) -> Result<Report, Failure> {
     let json = json!({"ok": true, "files": found.files, "log": found.log, "counted": found.counted,
         "elsewhere": found.elsewhere});
     Ok(Report { lines, json })
+}
+
+/// keyd publishes about once a second.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Waits until the published log has the job's newest entry. A copy that ends before it is no sign of anything but its age, and
+/// must not stop a line.
+fn covered(log: &Path, vkey: &VerifierKey, newest: Option<u64>, patience: Duration) -> Result<(), Failure> {
+    let Some(newest) = newest else { return Ok(()) };
+    let started = Instant::now();
+    loop {
+        let note = files::read_text(&log.join("checkpoint"), "the published log's head")?;
+        // Whether the head is signed is the comparison's to say.
+        let size = open_checkpoint(&note, vkey).map_or(u64::MAX, |head| head.checkpoint().size);
+        if newest < size {
+            return Ok(());
+        }
+        if started.elapsed() >= patience {
+            return Err(Failure::no_result(
+                "log-behind",
+                format!(
+                    "{} ends at entry {size} and the job's newest is {newest}, so nothing can be said yet; \
+                     give the service's own log or fetch a newer copy; if keyd does not publish, citykeep doctor says why",
+                    log.display()
+                ),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_older_than_the_job_is_no_accusation() {
+        let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/log/v1");
+        let vkey = files::read_vkey(&log.join("vkey")).unwrap();
+        let look = |newest| covered(&log, &vkey, newest, Duration::ZERO);
+        assert!(look(None).is_ok());
+        assert!(look(Some(257)).is_ok());
+        assert!(look(Some(258)).is_err());
+    }
 }

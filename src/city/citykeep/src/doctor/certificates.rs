@@ -128,6 +128,9 @@ fn show(path: &Path, check: &'static str) -> Result<Shown, Box<Finding>> {
     let bad = |zh: &str, en: String| {
         Box::new(Finding::bad(check, [format!("{file} {zh}"), format!("{file} {en}")], again))
     };
+    if let Some(finding) = hidden(path, check) {
+        return Err(Box::new(finding));
+    }
     fs::metadata(path).map_err(|error| bad("不可读", format!("cannot be read ({error})")))?;
     let chain = read_chain(path);
     let leaf = chain.first().and_then(|leaf| Certificate::from_der(leaf).ok());
@@ -135,6 +138,18 @@ fn show(path: &Path, check: &'static str) -> Result<Shown, Box<Finding>> {
         Some(leaf) => Ok(Shown { file, chain, leaf }),
         None => Err(bad("不是 PEM 证书", "holds no certificate that can be read".to_owned())),
     }
+}
+
+/// A file that is this user's only not to read is not a wrong one.
+fn hidden(path: &Path, check: &'static str) -> Option<Finding> {
+    let name = path.display();
+    super::files::is_hidden(path).then(|| {
+        Finding::unchecked(
+            check,
+            format!("{name} 不可读"),
+            format!("{name} is not for this user to read; run doctor as root or as keyd's user"),
+        )
+    })
 }
 
 fn read_chain(path: &Path) -> Vec<CertificateDer<'static>> {
@@ -366,6 +381,9 @@ fn list(
     now: u64,
 ) -> Finding {
     const CHECK: &str = "crl";
+    if let Some(finding) = hidden(path, CHECK) {
+        return finding;
+    }
     let name = path.display().to_string();
     let renew = [
         "由 CA 签发新吊销列表并放到此处",

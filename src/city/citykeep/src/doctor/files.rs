@@ -27,6 +27,11 @@ pub(super) fn user_number(name: &str) -> Option<u32> {
     row.split(':').nth(2)?.parse().ok()
 }
 
+/// Whether this user may not read a file: what is wrong is then the user, not the file.
+pub(super) fn is_hidden(path: &Path) -> bool {
+    fs::File::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 /// A group's number.
 fn group_number(name: &str) -> Option<u32> {
     let group = fs::read_to_string("/etc/group").ok()?;
@@ -248,6 +253,9 @@ fn sockets(house: &House) -> Option<Finding> {
             ],
         ));
     };
+    // In a directory of their own nobody else comes as far as the sockets.
+    let aside =
+        keyd.parent().and_then(|dir| fs::metadata(dir).ok()).is_some_and(|dir| dir.mode() & 0o077 == 0);
     let owned = house.user.as_ref().is_none_or(|(_, number)| *number == meta.uid());
     // Nothing for strangers. Beside a configuration of its own the officers' socket may lie elsewhere; the package's lies here.
     let closed = match socket(&officers) {
@@ -257,7 +265,7 @@ fn sockets(house: &House) -> Option<Finding> {
         Some(meta) => meta.mode().trailing_zeros() >= 3,
         None => !house.is_installed(),
     };
-    if meta.mode() & 0o077 != 0 || !owned || !closed {
+    if !owned || !(aside || (meta.mode() & 0o077 == 0 && closed)) {
         return Some(Finding::bad(
             SOCKETS,
             [

@@ -1,7 +1,6 @@
 //! The installation that a configuration file names.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -86,15 +85,11 @@ pub(super) fn program(name: &str) -> Command {
     command
 }
 
-/// Whether this user may not read a file; keyd's own judgement would then be about the user.
-fn is_hidden(path: &Path) -> bool {
-    File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
-}
-
 fn check_config(config: &Path, key: Option<&Path>) -> Finding {
     const CHECK: &str = "configuration";
     let path = config.display();
-    if let Some(hidden) = [Some(config), key].into_iter().flatten().find(|path| is_hidden(path)) {
+    if let Some(hidden) = [Some(config), key].into_iter().flatten().find(|path| super::files::is_hidden(path))
+    {
         let hidden = hidden.display();
         return Finding::unchecked(
             CHECK,

@@ -13,6 +13,8 @@ struct Place(tempfile::TempDir);
 impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
+        // Others may pass, so that each file is judged by its own mode.
+        place.mode(".", 0o755);
         fs::write(
             place.at("keyd.toml"),
             "state_dir = \"keyd\"\nlog_dir = \"log\"\nhsm_socket = \"keyd.sock\"\npolicy_file = \"policy.toml\"\n[tls]\n\
@@ -80,6 +82,9 @@ fn owners_and_modes() {
         place.mode(file, before);
         assert_eq!(place.state(check), State::Good, "{file} {before:o}");
     }
+    place.mode("keyd.sock", 0o755);
+    place.mode(".", 0o700);
+    assert_eq!(place.state("sockets"), State::Good, "nobody else comes as far");
     fs::remove_file(place.at("keyd.sock")).unwrap();
     assert_eq!(place.state("sockets"), State::Bad);
     fs::remove_file(place.at("keyd.key")).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -37,7 +38,18 @@ impl Drop for Daemon {
     }
 }
 
+/// keyd would find it out only after half of a ceremony, which would then fail for a reason that nobody understands.
+fn free(port: u16) -> Result<(), Failure> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| {
+        Failure::untried(format!(
+            "端口 {port} 不可用,请用 --port 另选;port {port} cannot be had ({error}): another keyd or sandbox may run; end it, or choose \
+             one with --port"
+        ))
+    })
+}
+
 pub(crate) fn run(arguments: &SandboxArguments) -> Result<Report, Failure> {
+    free(arguments.port)?;
     let place = Place::make(&arguments.state)?;
     let (hsm, _) = place.start(
         "citykeep-hsm",
@@ -226,5 +238,17 @@ impl Place {
         );
         lines.push("样例 samples: src/keep/keyd/samples; 接口 interface: GET /v1/openapi.json".to_owned());
         Ok(lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_said_before_anything_is_made() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(free(taken.local_addr().unwrap().port()).is_err());
+        assert!(free(0).is_ok());
     }
 }

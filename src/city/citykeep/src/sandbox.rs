@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
+use wire::purse::{hex, to_hex};
 
 use crate::cli::SandboxArguments;
 use crate::failure::Failure;
@@ -237,8 +238,39 @@ impl Place {
                 .to_owned(),
         );
         lines.push("样例 samples: src/keep/keyd/samples; 接口 interface: GET /v1/openapi.json".to_owned());
+        lines.extend(self.sample(url, &summary));
         Ok(lines)
     }
+
+    /// A sample's whole command, with the transport key that a real line would have in its own HSM.
+    fn sample(&self, url: &str, summary: &serde_json::Value) -> Option<String> {
+        let text = fs::read_to_string(self.0.join("masters.json")).ok()?;
+        let masters: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let licence = summary.get("licences")?.as_array()?.iter().find(|row| {
+            row.get("transport").and_then(serde_json::Value::as_str) == Some("transit/perso/line-1@01")
+        })?;
+        let (id, first) = (licence.get("id")?.as_str()?, licence.get("first")?.as_str()?);
+        let (key, dir) = (transport_key(&masters)?, self.0.display());
+        Some(format!(
+            "    bash src/keep/keyd/samples/curl.sh {url} {dir}/pki {id} {first} {key} {dir}/day.txt {dir}/log/vkey {dir}/out"
+        ))
+    }
+}
+
+/// The published AES transport key of the transit line, from its components.
+fn transport_key(masters: &serde_json::Value) -> Option<String> {
+    let is = |row: &serde_json::Value, name: &str, value: &str| {
+        row.get(name).and_then(serde_json::Value::as_str) == Some(value)
+    };
+    let row = masters.get("keys")?.as_array()?.iter().find(|row| {
+        is(row, "applet", "transit") && is(row, "key_set", "perso") && is(row, "role", "line-1")
+    })?;
+    let mut key = [0; 16];
+    for component in row.get("versions")?.get(0)?.get("components")?.as_array()? {
+        let part: [u8; 16] = hex(component.get("hex")?.as_str()?.as_bytes())?;
+        key.iter_mut().zip(part).for_each(|(to, from)| *to ^= from);
+    }
+    Some(to_hex(&key))
 }
 
 #[cfg(test)]
@@ -250,5 +282,17 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert!(free(taken.local_addr().unwrap().port()).is_err());
         assert!(free(0).is_ok());
+    }
+
+    #[test]
+    fn the_published_transport_key_is_the_sum_of_its_components() {
+        let row = |role: &str| {
+            json!({"applet": "transit", "key_set": "perso", "role": role, "versions": [{"components": [
+                {"hex": "000102030405060708090A0B0C0D0E0F"}, {"hex": "FF000000000000000000000000000000"},
+            ]}]})
+        };
+        let of = |rows: &[serde_json::Value]| transport_key(&json!({"keys": rows}));
+        assert_eq!(of(&[row("line-2"), row("line-1")]).unwrap(), "FF0102030405060708090A0B0C0D0E0F");
+        assert_eq!(of(&[row("line-2")]), None);
     }
 }

@@ -234,6 +234,11 @@ fn log(house: &House) -> Option<Finding> {
     ))
 }
 
+/// Whether anybody besides its owner has rights.
+fn is_open(meta: &fs::Metadata) -> bool {
+    meta.mode() & 0o077 != 0
+}
+
 /// The module's two sockets, as far as they are here.
 fn sockets(house: &House) -> Option<Finding> {
     let keyd = house.hsm_socket.as_ref()?;
@@ -254,8 +259,7 @@ fn sockets(house: &House) -> Option<Finding> {
         ));
     };
     // In a directory of their own nobody else comes as far as the sockets.
-    let aside =
-        keyd.parent().and_then(|dir| fs::metadata(dir).ok()).is_some_and(|dir| dir.mode() & 0o077 == 0);
+    let aside = keyd.parent().and_then(|dir| fs::metadata(dir).ok()).is_some_and(|dir| !is_open(&dir));
     let owned = house.user.as_ref().is_none_or(|(_, number)| *number == meta.uid());
     // Nothing for strangers. Beside a configuration of its own the officers' socket may lie elsewhere; the package's lies here.
     let closed = match socket(&officers) {
@@ -265,7 +269,7 @@ fn sockets(house: &House) -> Option<Finding> {
         Some(meta) => meta.mode().trailing_zeros() >= 3,
         None => !house.is_installed(),
     };
-    if !owned || !(aside || (meta.mode() & 0o077 == 0 && closed)) {
+    if !owned || !(aside || (!is_open(&meta) && closed)) {
         return Some(Finding::bad(
             SOCKETS,
             [

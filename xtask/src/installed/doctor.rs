@@ -11,7 +11,7 @@ const PLAIN: &[&str] = &["citykeep", "doctor", "--json"];
 /// What depends on the machine that the test runs on. None of it may be wrong.
 const MACHINE: &[&str] = &["clock-sync", "disk-room", "disk-sync", "secret-memory", "swap"];
 
-/// A fault: the check that must turn, into what, how it is planted and taken back. `$HSM` and `$KEYD` are the two processes.
+/// A fault: the check that must turn, into what, how it is planted and taken back. `$HSM` is the module's process.
 type Fault = (&'static str, &'static str, &'static str, &'static str);
 
 const FAULTS: &[Fault] = &[
@@ -75,11 +75,16 @@ const FAULTS: &[Fault] = &[
     (
         "log-signature",
         "bad",
-        "sed -i '2s/$/0/' /var/lib/citykeep-log/checkpoint",
-        "put /var/lib/citykeep-log/checkpoint",
+        "sed -i '2s/$/x/' /var/lib/citykeep-log/checkpoint",
+        "sed -i '2s/x$//' /var/lib/citykeep-log/checkpoint",
     ),
-    ("locked-memory", "bad", "prlimit --pid $HSM --memlock=65536:", "prlimit --pid $HSM --memlock=8388608:"),
-    ("core-files", "warning", "prlimit --pid $KEYD --core=0:unlimited", "prlimit --pid $KEYD --core=0:0"),
+    // As the user itself: root's right to it is not everywhere.
+    (
+        "locked-memory",
+        "bad",
+        "setpriv --reuid=citykeep-hsm --regid=citykeep-hsm --clear-groups prlimit --pid $HSM --memlock=65536:",
+        "setpriv --reuid=citykeep-hsm --regid=citykeep-hsm --clear-groups prlimit --pid $HSM --memlock=8388608:",
+    ),
     (
         "versions",
         "warning",
@@ -110,9 +115,7 @@ const UNIT_FAULTS: &[Fault] = &[
 const HIDDEN: &[&str] = &[
     "clock",
     "configuration",
-    "core-files",
     "identity",
-    "locked-memory",
     "log-signature",
     "module",
     "private-files",
@@ -193,15 +196,12 @@ pub(super) fn healthy(system: &dyn System) -> Result<usize> {
 
 /// Plants every fault, and takes it back.
 pub(super) fn faults(system: &dyn System) -> Result<usize> {
-    let processes = ["citykeep-hsm", "citykeep-keyd"].map(|service| system.process(service));
-    let [Ok(hsm), Ok(keyd)] = processes else { anyhow::bail!("a service does not run") };
+    let hsm = system.process("citykeep-hsm")?;
     let shell = |script: &str| {
         let put = "set -e; put() { cp -p /opt/saved/$(basename $1) $1; }";
-        system.run(&["sh", "-c", &format!("{put}; HSM={hsm}; KEYD={keyd}; {script}")])
+        system.run(&["sh", "-c", &format!("{put}; HSM={hsm}; {script}")])
     };
-    shell(
-        "mkdir -p /opt/saved; cp -p /etc/citykeep/*.toml /etc/citykeep/pki/*.pem /var/lib/citykeep-log/checkpoint /opt/saved",
-    )?;
+    shell("mkdir -p /opt/saved; cp -p /etc/citykeep/*.toml /etc/citykeep/pki/*.pem /opt/saved")?;
     let units: &[Fault] = if system.has_systemd() { UNIT_FAULTS } else { &[] };
     let mut planted = 0;
     for (check, wanted, plant, take_back) in FAULTS.iter().chain(units) {

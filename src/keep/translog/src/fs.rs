@@ -53,7 +53,9 @@ impl LogDir {
     /// refuses, and so does a second writer.
     pub fn open(published: &Path, wal: &Path) -> Result<Self, LogError> {
         make_dir(published, files::PRIVATE_DIR)?;
-        files::remove(&published.join(files::TEMPORARY))?;
+        for left in [files::TEMPORARY, files::TEMPORARY_VKEY] {
+            files::remove(&published.join(left))?;
+        }
         let (published_note, size, frontier) = read_published(published)?;
         let mut tail = Tail { published: size, frontier, leaves: VecDeque::new(), end: None };
         let (mut wal, cut_bytes) = Wal::open(wal, |path, group| tail.take(path, group))?;
@@ -194,7 +196,8 @@ impl LogDir {
             Some(there) if there == line.as_bytes() => Ok(()),
             Some(_) => Err(LogError::VerifierKey(path)),
             None => {
-                let written = replace(&self.published, Path::new(VKEY), line.as_bytes());
+                let vkey = Path::new(VKEY);
+                let written = replace(&self.published, vkey, files::TEMPORARY_VKEY, line.as_bytes());
                 let written = written.and_then(|()| sync_dir(&self.published));
                 self.guard(written)
             }

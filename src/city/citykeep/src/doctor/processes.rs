@@ -44,11 +44,16 @@ impl Process {
         Some(same(&path).is_some() && same(&path) == same(file))
     }
 
+    /// Whether systemd runs it as the package's service.
+    fn is_of_unit(&self) -> bool {
+        let groups = fs::read_to_string(self.place.join("cgroup")).unwrap_or_default();
+        groups.lines().any(|line| line.ends_with(&format!("/{}.service", self.name)))
+    }
+
     fn of_this_root(&self) -> bool {
         let same = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-        // The unit gives the module an empty root of its own.
-        same(&self.place.join("root")) == same(Path::new("/"))
-            || fs::read_link(self.place.join("root")).is_ok_and(|root| root != Path::new("/"))
+        // The unit gives the module an empty root of its own, so there its unit tells.
+        same(&self.place.join("root")) == same(Path::new("/")) || self.is_of_unit()
     }
 }
 
@@ -267,6 +272,11 @@ mod tests {
         assert_eq!(process.says("--keyd-socket", &at("cwd/a.toml")), None);
         assert_eq!(process.outdated(), Some(true));
         assert_eq!(process.limits(), None, "a process that may not be looked at");
+        assert!(!process.is_of_unit());
+        fs::write(at("proc/cgroup"), "0::/system.slice/citykeep-hsm.service\n").unwrap();
+        assert!(!process.is_of_unit());
+        fs::write(at("proc/cgroup"), "0::/system.slice/citykeep-keyd.service\n").unwrap();
+        assert!(process.is_of_unit());
         fs::remove_file(at("proc/exe")).unwrap();
         assert_eq!(process.outdated(), None);
     }

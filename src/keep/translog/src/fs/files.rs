@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::error::{LogError, at};
 
-/// The one temporary name: there is one writer, and what it left behind is overwritten.
+/// The temporary name of a publication: there is one at a time, and what it left behind is overwritten.
 pub(super) const TEMPORARY: &str = ".tmp";
+
+/// The vkey's own: it is written beside a publication, which does not wait for the log's lock, and must not end in its file.
+pub(super) const TEMPORARY_VKEY: &str = ".tmp-vkey";
 
 /// Who may read what is published is decided by the mode of the log's own directory, and by nothing below it: the
 /// process that publishes has a umask for its secrets.
@@ -18,9 +21,9 @@ const PUBLISHED_FILE: u32 = 0o644;
 /// A directory for the writer alone.
 pub(super) const PRIVATE_DIR: u32 = 0o700;
 
-/// Replaces `root`/`name` by `bytes`. The caller syncs the directory.
-pub(super) fn replace(root: &Path, name: &Path, bytes: &[u8]) -> Result<(), LogError> {
-    let (temporary, path) = (root.join(TEMPORARY), root.join(name));
+/// Replaces `root`/`name` by `bytes`, by way of `root`/`temporary`. The caller syncs the directory.
+pub(super) fn replace(root: &Path, name: &Path, temporary: &str, bytes: &[u8]) -> Result<(), LogError> {
+    let (temporary, path) = (root.join(temporary), root.join(name));
     let mut file = File::create(&temporary).map_err(at(&temporary))?;
     file.write_all(bytes).map_err(at(&temporary))?;
     file.set_permissions(Permissions::from_mode(PUBLISHED_FILE)).map_err(at(&temporary))?;

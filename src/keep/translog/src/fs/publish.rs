@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::error::LogError;
-use super::files::{self, make_dir, replace, sync_dir};
+use super::files::{self, TEMPORARY, make_dir, replace, sync_dir};
 use super::{CHECKPOINT, LogDir};
 use crate::tile::{LEVELS_MAX, TILE_WIDTH, Tile, encode_bundle, encode_hashes, hashes_at, subtree_root};
 use crate::tree::Hash;
@@ -29,13 +29,13 @@ impl Publication {
             {
                 make_dir(dir, files::PUBLISHED_DIR)?;
             }
-            replace(&self.root, name, bytes)?;
+            replace(&self.root, name, TEMPORARY, bytes)?;
         }
         // The names must be there before the checkpoint that promises them.
         for dir in &dirs {
             sync_dir(dir)?;
         }
-        replace(&self.root, Path::new(CHECKPOINT), self.note.as_bytes())?;
+        replace(&self.root, Path::new(CHECKPOINT), TEMPORARY, self.note.as_bytes())?;
         sync_dir(&self.root)
     }
 }

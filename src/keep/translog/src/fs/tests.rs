@@ -420,6 +420,17 @@ fn the_verifier_key_is_written_once() {
     desk.append(1);
 }
 
+/// A publication is written without the log's lock; its half-written file must not become the vkey, nor be taken away.
+#[test]
+fn the_verifier_key_is_written_beside_a_publication() {
+    let mut desk = Desk::new();
+    let half = desk.published().join(".tmp");
+    fs::write(&half, "half a checkpoint").unwrap();
+    desk.log().write_vkey(&vkey()).unwrap();
+    assert_eq!(fs::read_to_string(&half).unwrap(), "half a checkpoint");
+    assert_eq!(fs::read_to_string(desk.published().join("vkey")).unwrap(), format!("{}\n", vkey()));
+}
+
 #[test]
 fn entries_come_in_while_a_publication_is_written() {
     let mut desk = Desk::new();

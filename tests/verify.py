@@ -81,7 +81,7 @@ def read_note(note, name, key, label):
     need(good, "it is not signed by the log key: it was changed, or made by another key")
     match = re.fullmatch(r"([^\n]+)\n(0|[1-9][0-9]{0,18})\n([^\n]{44})", body)
     need(match and match[1] == name, "its text is not origin, size and root of this log")
-    return int(match[2]), unbase64(match[3]), len(signatures) - len(ours)
+    return int(match[2]), unbase64(match[3]), [(by, data) for by, data in signatures if (by, data[:4]) != (name, label)]
 
 # Deterministic CBOR.
 def cbor(data, at=None):
@@ -108,29 +108,49 @@ def cbor(data, at=None):
     need(all(type(key) is int for key in keys) and keys == sorted(set(keys)), "CBOR map keys do not ascend")
     return dict(zip(keys, items[1::2])), at
 # Entries. Event number: name, fields, which of them may be absent.
-KINDS = {1: ("genesis", 5, ()), 2: ("boot", 3, ()), 3: ("command", 3, (1, 2)), 4: ("component", 3, (2,)), 5: ("batch", 12, (10,)),
+KINDS = {1: ("genesis", 6, (5,)), 2: ("boot", 4, (3,)), 3: ("command", 3, (1, 2)), 4: ("component", 3, (2,)), 5: ("batch", 12, (10,)),
          6: ("single", 3, ()), 7: ("failures", 1, ()), 8: ("asserted", 5, (2, 3)), 9: ("denied", 4, ()),
-         10: ("issued", 7, ()), 11: ("list", 12, ()), 12: ("load", 8, ()), 13: ("script", 4, ())}
+         10: ("issued", 7, ()), 11: ("list", 12, ()), 12: ("load", 8, ()), 13: ("script", 4, ()),
+         14: ("epoch", 5, ()), 15: ("heartbeat", 2, ()), 16: ("witness", 3, ()), 17: ("intent", 3, ()), 18: ("closed", 2, ()),
+         19: ("truncated", 2, ())}
 FIELDS = [int, int, 16, 16, int, int, int, 16, 32, list]
 def read_entry(data):
     entry = cbor(data)
     need(type(entry) is dict and list(entry) == list(range(10)), "its fields are not 0 to 9")
     fits = lambda value, form: type(value) is form or type(value) is bytes and len(value) == form
     need(all(map(fits, entry.values(), FIELDS)), "a field has another type or length")
-    need(entry[0] == 1 and entry[4] == 0, "its format is not 1 or its epoch not 0")
+    need(entry[0] == 1, "its format is not 1")
     name, count, optional = KINDS[entry[9][0]]
     need({*entry[9][1], *optional} == {*range(count)}, f"a {name} event has missing or unknown fields")
     return entry
 def check_chain(data, seen):
-    """One entry after those before it: form, sequence, module, boots and clock."""
-    _, seq, node, boot, _, _, mono, _, _, (kind, _) = read_entry(data).values()
+    """One entry after those before it: form, sequence, module, boots, clock and epochs."""
+    _, seq, node, boot, epoch, _, mono, _, _, (kind, event) = read_entry(data).values()
     need(seq == seen["next"], f"its seq is {seq}")
     need((kind == 1) == (seq == 0), "genesis comes first and once")
     need(node == seen.setdefault("node", node), "it is of another module")
     starts = kind in (1, 2)
     need(boot not in seen["boots"] if starts else boot == seen["boots"][-1], "its boot id comes twice or is not the one before it")
     need(starts or mono >= seen["mono"], "the module's clock went back within a boot")
+    if kind == 1: seen["instance"] = cbor(cbor(event[0])[0])[2]
+    epochs, key = seen["epochs"], event.get({1: 5, 2: 3}.get(kind))
+    need(not starts or key or not epochs, "a boot without an epoch key in a log that has epochs")
+    if key: begin_epoch(epochs, seq, key)
+    need(epoch == len(epochs), "it names another epoch than its own")
+    seen["alive"] = kind == 15 or seen.get("alive", False) and not key
+    if kind == 14:
+        number, key, size, root, signature = event.values()
+        text = b"".join([b"citykeep epoch v1\0", seen["instance"], node, struct.pack(">Q", number), key, struct.pack(">Q", size), root])
+        need(seen["alive"] and epochs and (number, size) == (epoch + 1, seq), "an epoch ends without a heartbeat, or in another place")
+        need(ed25519(epochs[-1][1], text, signature), "the next epoch's key is not certified by the key of the epoch that ends")
+        begin_epoch(epochs, seq + 1, key)
+        seen["turns"].append((seq, root))
+        seen["alive"] = False
     seen.update(next=seq + 1, boots=[*seen["boots"], boot] if starts else seen["boots"], mono=mono)
+def begin_epoch(epochs, first, key):
+    need(len(key) == 32 and not same(times(8, point(key)), ZERO), "an epoch's key is no key")
+    need(key not in [old for _, old in epochs], "an epoch's key had an epoch before")
+    epochs.append((first, key))
 class Files(dict):
     """Every file below a directory, by its relative name."""
     def __missing__(self, name):
@@ -144,10 +164,10 @@ def tile_name(level, n, width):
 
 def check_log(files, vkey_text):
     """Everything in a published directory; gives vkey, root, entries and leaf hashes."""
-    vkey, belong, entries, seen = about("vkey", read_vkey, vkey_text), {"checkpoint", "vkey"}, [], {"next": 0, "boots": []}
+    vkey, belong, entries, seen = about("vkey", read_vkey, vkey_text), {"checkpoint", "vkey"}, [], {"next": 0, "boots": [], "epochs": [], "turns": []}
     need(files.get("vkey", vkey_text.encode()) == vkey_text.encode(), "vkey: it is not the given one")
-    size, root, unknown = about("checkpoint", lambda note: read_note(note.decode(), *vkey), files["checkpoint"])
-    need(not unknown and size, "checkpoint: it is empty or has a signature by a key that was not given")
+    size, root, others = about("checkpoint", lambda note: read_note(note.decode(), *vkey), files["checkpoint"])
+    need(size, "checkpoint: it is empty")
     for n in range(-(-size // 256)):
         name, at = tile_name("entries", n, min(256, size - 256 * n)), 0
         bundle = files[name]
@@ -169,6 +189,13 @@ def check_log(files, vkey_text):
             belong.add(name)
         row, level = [tree_root(row[i : i + 256]) for i in range(0, len(row) - 255, 256)], level + 1
     need(tree_root(leaves) == root, "checkpoint: its root is not that of the entries")
+    key = [key for first, key in seen["epochs"] if first < size][-1:]
+    label = [(vkey[0], sha(vkey[0].encode(), b"\n\1", key)[:4]) for key in key]
+    text = files["checkpoint"].rpartition(b"\n\n")[0] + b"\n"
+    need([(by, data[:4]) for by, data in others] == label and all(ed25519(key[0], text, data[4:]) for _, data in others),
+         "checkpoint: it is not signed by the epoch that its last entry belongs to, or has a signature by a key that was not given")
+    for at, locked in seen["turns"]:
+        need(tree_root(leaves[:at]) == locked, f"entry {at}: the epoch that ended here had another root: the log before it was rewritten")
     need(files.keys() <= belong, f"{min(files.keys() - belong, default='')}: it does not belong into this log")
     genesis = cbor(entries[0])[9][1]
     need((cbor(cbor(genesis[0])[0])[9][1][0], genesis[2]) == vkey[:2], "entry 0: origin or log key of the genesis are not the vkey's")
@@ -256,7 +283,7 @@ def selftest():
     need((leaves[0], tree_root(leaves[:3]), tree_root(leaves)) == (leaf, root_3, root), "selftest: tree")
     need(path_root(leaf, 0, 1, []) == leaf and path_root(leaves[3], 3, 7, path) == root, "selftest: inclusion")
     need((sha(*(b"\0\7" + entry for entry in entries)), sha(*leaves)) == (bundle, tile), "selftest: bundle and tile")
-    need(read_note(NOTE, *read_vkey(VKEY)) == (7, root, 1), "selftest: note")
+    need(read_note(NOTE, *read_vkey(VKEY))[:2] == (7, root), "selftest: note")
     for old, new in [("\n7\n", "\n8\n"), ("9LQA=", "9LQB="), ("9LQA=", "9LQE="), ("ZRc328", "ZRc329"), ("ZRc3", "ZRc4")]:
         try: read_note(NOTE.replace(old, new), *read_vkey(VKEY))
         except Bad: continue

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use translog::note::WitnessKey;
 use wire::cbor::Empty;
 use wire::command::{
     Action, CardRef, ComponentSpec, ImportKey, Limits, Named, ResetBudget, SetDigest, SetKeyState, TokenName,
@@ -12,6 +13,7 @@ use wire::command::{
 use wire::key::{
     Algorithm, KeyAttributes, KeyId, KeyState, KeyVersion, LEVELS_MAX, Level, Lineage, SessionRule, Usage,
 };
+use wire::witness::{GRACE_DEFAULT, Prune, Witness, WitnessSet};
 
 use crate::client;
 use crate::failure::Failure;
@@ -153,6 +155,26 @@ pub(crate) enum Proposal {
         #[arg(long)]
         reason: String,
     },
+    /// Say who witnesses the log: K of these cosign before anything of value is given out. 登记日志见证人
+    SetWitnesses {
+        /// A witness's verifier key, as it prints it: NAME+ID+KEY. Once per witness.
+        #[arg(long = "witness", value_name = "VKEY", required = true)]
+        witnesses: Vec<String>,
+        /// How many of them must cosign.
+        #[arg(long, default_value_t = 2, value_name = "K")]
+        quorum: u64,
+        /// Seconds that checks go on without them; below a minute, checks stop between two heads.
+        #[arg(long, default_value_t = GRACE_DEFAULT, value_name = "SECONDS")]
+        grace: u64,
+    },
+    /// DANGER: end witnessing; a rollback of the log to the newest floor is possible again. 危险:停止日志见证
+    EndWitnesses,
+    /// Let old files of the log go; nothing younger than 183 days. 准许清理旧日志文件
+    Prune {
+        /// The first entry that stays.
+        #[arg(long, value_name = "INDEX")]
+        below: u64,
+    },
     /// DANGER: wipe every key from the module until it is restarted and unsealed. 危险:清除模块中的全部密钥
     Zeroise,
 }
@@ -180,6 +202,11 @@ impl Proposal {
             Self::Client { csr, days } => Action::EnrolClient(client::enrolment(csr, *days)?),
             Self::EndClient { cert, reason } => Action::EndClient(client::end(cert, reason)?),
             Self::EndToken { name } => Action::RevokeToken(TokenName { name: name.clone() }),
+            Self::SetWitnesses { witnesses, quorum, grace } => set_witnesses(witnesses, *quorum, *grace)?,
+            Self::EndWitnesses => {
+                Action::SetWitnesses(WitnessSet { witnesses: Vec::new(), quorum: 0, grace: 0 })
+            }
+            Self::Prune { below } => Action::Prune(Prune { below: *below }),
             Self::ApproveList { file, base, wall } => Action::ApproveList(grants::list(file, base, wall)?),
         })
     }
@@ -203,6 +230,27 @@ pub(crate) fn key_id(text: &str) -> Result<KeyId, Failure> {
             format!("'{text}' is no key version; write it like transit/purse/tac@01"),
         )
     })
+}
+
+fn set_witnesses(lines: &[String], quorum: u64, grace: u64) -> Result<Action, Failure> {
+    let mut witnesses = Vec::with_capacity(lines.len());
+    for line in lines {
+        let key = WitnessKey::parse(line.trim_end()).map_err(|_| {
+            Failure::new(
+                format!("“{line}”不是见证人公钥;请照见证人显示的一行填写。"),
+                format!("'{line}' is no witness's verifier key; copy the line that citykeep-witness prints"),
+            )
+        })?;
+        witnesses.push(Witness { name: key.name().to_owned(), key: key.key() });
+    }
+    let set = WitnessSet { witnesses, quorum, grace };
+    if set.is_sound() {
+        return Ok(Action::SetWitnesses(set));
+    }
+    Err(Failure::new(
+        "见证人名单不符合规则:1 ≤ k ≤ n ≤ 32,名称和公钥不得重复,宽限不超过 30 天。",
+        "the set breaks its rules: 1 ≤ k ≤ n ≤ 32, no name or key twice, a grace of at most 2592000 seconds",
+    ))
 }
 
 fn reset(key: Option<&str>, card: Option<&str>) -> Result<Action, Failure> {
@@ -315,6 +363,7 @@ fn parse_import(text: &str) -> Result<ImportKey, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use translog::note::VerifierKey;
     use wire::key::FactorSource;
 
     const IMPORT: &str = r#"{"lineage":"transit/purse/tac","version":"02","algorithm":"sm4","level":"city",
@@ -342,6 +391,23 @@ mod tests {
             let error = parse_import(&IMPORT.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(named), "{from}: {error}");
         }
+    }
+
+    #[test]
+    fn witnesses_come_as_verifier_keys() {
+        let line = |name: &str, byte| {
+            let key = ed25519_dalek::SigningKey::from_bytes(&[byte; 32]).verifying_key().to_bytes();
+            WitnessKey::new(name, key).to_string()
+        };
+        let lines = [line("w.example/1", 1), line("w.example/2", 2)];
+        let Action::SetWitnesses(set) = set_witnesses(&lines, 2, 86_400).unwrap() else { panic!() };
+        assert_eq!((set.witnesses.len(), set.quorum, set.witnesses[1].name.as_str()), (2, 2, "w.example/2"));
+        assert!(set_witnesses(&lines, 3, 86_400).unwrap_err().to_string().contains("breaks its rules"));
+        assert!(set_witnesses(&[lines[0].clone(), lines[0].clone()], 1, 60).is_err(), "twice");
+        // A log's key is no witness's, though it has the same form.
+        let log = VerifierKey::new("w.example/1", [1; 32]).to_string();
+        let error = set_witnesses(&[log], 1, 60).unwrap_err().to_string();
+        assert!(error.contains("citykeep-witness prints"), "{error}");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl State {
             log_key,
             module: [9; 32],
             memory: "mlock".into(),
-            epoch_key: None,
+            epoch_key: Some(self.epoch().verifying_key().to_bytes()),
         };
         let index = self.make(Event::Genesis(event), genesis.node);
         self.phase = ModuleState::Operational;
@@ -109,6 +109,9 @@ impl State {
         if floor.boot != self.boot || floor.size > self.tree.size() {
             return refuse(Refusal::BelowFloor, "the log ends below the floor");
         }
+        if floor.epoch_key != Some(self.epoch().verifying_key().to_bytes()) {
+            return refuse(Refusal::FloorStale, "the floor certifies another epoch key");
+        }
         if self.trouble.is_some() {
             return Ok(OfficerResponse::Done(Empty {}));
         }
@@ -116,7 +119,7 @@ impl State {
             floor: Bytes(bytes.to_vec()),
             module: [9; 32],
             memory: "mlock".into(),
-            epoch_key: None,
+            epoch_key: floor.epoch_key,
         };
         self.make(Event::Boot(event), node);
         self.phase = ModuleState::Operational;

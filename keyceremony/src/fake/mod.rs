@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ed25519_dalek::SigningKey;
 use p256::SecretKey;
 use translog::entry::{CommandEvent, Entry, Event, KeyMade};
-use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
+use translog::note::{Checkpoint, VerifierKey, sign_head};
 use translog::state::LogState;
 use translog::tile::{TILE_WIDTH, Tile, encode_bundle};
 use translog::tree::{Frontier, leaf_hash};
@@ -222,13 +222,14 @@ impl State {
                 ca: known.ca,
                 vkey: VerifierKey::new(&known.origin, known.log_key).to_string(),
                 witness: "unwitnessed".into(),
-                epoch: 0,
+                epoch: self.log.epochs().number(),
                 witnessed: None,
             }),
             shares: None,
             trouble: self.trouble.clone(),
             replayed: None,
-            epoch_key: None,
+            epoch_key: matches!(self.phase, ModuleState::Recovering | ModuleState::Operational)
+                .then(|| self.epoch().verifying_key().to_bytes()),
         }
     }
 
@@ -315,13 +316,14 @@ impl State {
 
     fn make(&mut self, event: Event, node: Id) -> u64 {
         let (seq, mono_ns) = (self.tree.size(), self.tree.size() + 1);
+        let epoch = self.log.epochs().of_event(&event);
         let state_root = self.log.advance(&event, self.boot, node, [0, mono_ns]).unwrap();
         let entry = Entry {
             version: 1,
             seq,
             node,
             boot: self.boot,
-            epoch: 0,
+            epoch,
             wall_ns: 0,
             mono_ns,
             salt: id(),
@@ -335,10 +337,15 @@ impl State {
         seq
     }
 
+    /// Key of this boot's epoch.
+    fn epoch(&self) -> SigningKey {
+        SigningKey::from_bytes(&[self.boot, self.boot].concat().try_into().unwrap())
+    }
+
     pub(crate) fn head(&self) -> (Checkpoint, String) {
         let origin = self.log.instance().unwrap().origin.clone();
         let head = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() };
-        let note = sign_checkpoint(&head, &self.log_key);
+        let note = sign_head(&head, &self.log_key, &self.epoch());
         (head, note)
     }
 

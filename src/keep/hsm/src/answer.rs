@@ -10,7 +10,7 @@ use wire::frame::{
 
 use crate::batch::{self, Batch};
 use crate::calls::ListBuffer;
-use crate::module::{Live, Module, Phase, wrong_state};
+use crate::module::{KEYD_WAIT, Live, Module, OFFICER_WAIT, Phase, wrong_state};
 use crate::table;
 
 /// Bytes of a client's name or a reason code.
@@ -59,7 +59,7 @@ impl Module {
                 if !(1..=ASSERTIONS_MAX).contains(&assertions.items.len()) {
                     return Err(Refused::new(Refusal::TooLarge, "a frame has 1 to 256 assertions"));
                 }
-                self.live(|live| {
+                self.live_unseen(|live| {
                     live.log.room()?;
                     let mut ticket = 0;
                     for assertion in assertions.items {
@@ -70,6 +70,7 @@ impl Module {
             }
             KeydRequest::Keys(_) => self.live(|live| Ok(KeydResponse::Keys(live.list_keys()))),
             KeydRequest::BatchOpen(open) => {
+                self.live(|live| live.log.within_grace())?;
                 if connection.batch.is_some() {
                     return Err(Refused::new(Refusal::BatchOrder, "this connection has an open batch"));
                 }
@@ -106,7 +107,10 @@ impl Module {
             KeydRequest::Replay(replay) => self.replay(&replay),
             KeydRequest::Records(records) => self.take_records(records),
             KeydRequest::ReplayEnd(end) => self.replay_end(&end),
-            KeydRequest::Command(bytes) => self.command(&bytes).map(KeydResponse::CommandDone),
+            KeydRequest::Command(bytes) => {
+                let done = self.command(&bytes, KEYD_WAIT)?;
+                Ok(KeydResponse::CommandDone(done))
+            }
             KeydRequest::Licence(query) => {
                 self.live(|live| live.licence_info(&query)).map(KeydResponse::Licence)
             }
@@ -122,11 +126,10 @@ impl Module {
             KeydRequest::LoadAuthorize(request) => self.load(&request).map(ticket),
             KeydRequest::Script(request) => self.script(&request).map(ticket),
             KeydRequest::Authenticate(request) => self.authenticate(&request).map(ticket),
-            KeydRequest::Cosigned(_) => Err(Refused::new(
-                Refusal::Unwitnessed,
-                "nobody witnesses this log: officers enrol witnesses first",
-            )),
-            KeydRequest::Truncated(TornTail { bytes, digest }) => self.live(|live| {
+            KeydRequest::Cosigned(cosigned) => {
+                self.live_unseen(|live| live.log.cosigned(&cosigned)).map(|()| KeydResponse::Done(Empty {}))
+            }
+            KeydRequest::Truncated(TornTail { bytes, digest }) => self.live_unseen(|live| {
                 live.log.room()?;
                 let event = Event::Truncated(TruncatedEvent { bytes, digest });
                 Ok(ticket(live.log.make(&self.random, event, None)?))
@@ -155,12 +158,12 @@ impl Module {
             OfficerRequest::Unseal(share) => self.unseal(&share).map(OfficerResponse::Progress),
             OfficerRequest::Floor(bytes) => self.floor(&bytes).map(|()| OfficerResponse::Done(Empty {})),
             OfficerRequest::Command(bytes) => {
-                let done = self.command(&bytes)?;
-                self.settle(done).map(OfficerResponse::CommandDone)
+                let done = self.command(&bytes, OFFICER_WAIT)?;
+                self.settle(done, OFFICER_WAIT).map(OfficerResponse::CommandDone)
             }
             OfficerRequest::Component(component) => {
                 let done = self.component(&component)?;
-                self.settle(done).map(OfficerResponse::CommandDone)
+                self.settle(done, OFFICER_WAIT).map(OfficerResponse::CommandDone)
             }
             OfficerRequest::Abort(_) => {
                 self.abort();
@@ -203,7 +206,11 @@ impl Module {
                 Phase::Recovering(recovering) => recovering.replayed(),
                 _ => None,
             },
-            epoch_key: None,
+            epoch_key: match &inner.phase {
+                Phase::Recovering(recovering) => recovering.epoch_key(),
+                Phase::Operational(live) => Some(live.log.epoch_key()),
+                _ => None,
+            },
         }
     }
 }
@@ -223,9 +230,9 @@ impl Live {
             policy: known.policy,
             ca: known.ca,
             vkey: self.log.verifier().to_string(),
-            witness: "unwitnessed".to_owned(),
-            epoch: 0,
-            witnessed: None,
+            witness: self.log.witness_word().to_owned(),
+            epoch: self.log.state().epochs().number(),
+            witnessed: self.log.witnessed(),
         })
     }
 }

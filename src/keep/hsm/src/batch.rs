@@ -103,6 +103,7 @@ impl Batch {
             records.iter().map(|bytes| Record::parse(bytes, self.open.profile)).collect();
         let keys = module.live(|live| {
             live.log.room()?;
+            live.log.within_grace()?;
             Ok(Keys::of(live.log.state(), &live.keys, &self.open.lineage, &self.versions))
         })?;
         let frame =
@@ -148,7 +149,8 @@ impl Batch {
             total,
             aborted,
         };
-        let index = module.live(|live| {
+        // What was checked is logged, whatever the witnesses do.
+        let index = module.live_unseen(|live| {
             let wrong = live.spill(&module.random, &mut wrong)?;
             live.log_checked(
                 &module.random,
@@ -188,7 +190,7 @@ impl Batch {
         };
         let index = self.log_part(module, Some(total), false)?;
         let indices = self.indices;
-        module.live(|live| {
+        module.live_unseen(|live| {
             live.keep(index, BatchResult { indices, ..result });
             Ok(())
         })?;
@@ -242,7 +244,7 @@ impl Window {
             SingleRow { client, lineage, versions: versions.collect() }
         });
         let event = SingleEvent { top: self.tree.top(), rows: rows.collect(), wrong: Vec::new() };
-        module.live(|live| {
+        module.live_unseen(|live| {
             let wrong = live.spill(&module.random, &mut self.wrong)?;
             live.log_checked(
                 &module.random,
@@ -259,6 +261,7 @@ fn single(module: &Module, item: &MacItem, wrong: &mut Wrong) -> Result<Verdict,
     let profile: Profile = item.profile;
     let keys = module.live(|live| {
         live.log.room()?;
+        live.log.within_grace()?;
         let versions = BTreeSet::from([item.group.version]);
         Ok(Keys::of(live.log.state(), &live.keys, &item.lineage, &versions))
     })?;

@@ -17,6 +17,7 @@ use wire::key::{FactorSource, KeyId, KeyState, Usage};
 use wire::licence::{CardSerial, card_factor};
 
 use crate::held::Held;
+use crate::log::Safe;
 use crate::module::{Live, Module};
 
 pub(crate) use lists::ListBuffer;
@@ -58,9 +59,7 @@ impl Live {
         if !self.prepared.waiting.contains_key(&ticket) {
             return Err(unknown());
         }
-        if ticket >= self.log.durable() {
-            return Err(Refused::new(Refusal::NotDurable, "the log entry of this result is not durable yet"));
-        }
+        self.log.is_safe(ticket, Safe::Cosigned)?;
         self.prepared.take(ticket).ok_or_else(unknown)
     }
 

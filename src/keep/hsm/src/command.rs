@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use securemem::Secret;
-use translog::entry::{CommandEvent, ComponentEvent, Event, KeyMade};
+use sha2::{Digest as _, Sha256};
+use translog::entry::{ClosedEvent, CommandEvent, ComponentEvent, Event, IntentEvent, KeyMade};
 use wire::cbor::{Bytes, Cbor};
-use wire::command::{Action, ComponentSpec, ImportKey, SignedCommand, component_commitment};
+use wire::command::{Action, Command, ComponentSpec, Digest, ImportKey, SignedCommand, component_commitment};
 use wire::error::{Refusal, Refused};
 use wire::frame::{CommandDone, Purpose, SealedComponent, component_context};
 use wire::key::{Algorithm, KeyAttributes};
 use wire::purse::to_hex;
 
 use crate::held::{Held, check_attributes, key_len};
+use crate::log::Safe;
 use crate::module::{Live, Module, progress, stored};
 use crate::root::{KEY_LEN, record_digest};
 use crate::signer::Signer;
@@ -29,40 +32,87 @@ pub(crate) struct Import {
 }
 
 impl Module {
-    /// Carries out a signed command, or starts an import.
-    pub(crate) fn command(&self, bytes: &[u8]) -> Result<CommandDone, Refused> {
+    /// Carries out a signed command, or starts an import, in two steps: an intent is logged and safe before anything is done
+    /// about the command, and its entry or a closed intent is the outcome (translog's SPEC.md §State, Intents).
+    pub(crate) fn command(&self, bytes: &[u8], patience: Duration) -> Result<CommandDone, Refused> {
         let signed = SignedCommand::from_cbor(bytes).map_err(|error| {
             Refused::new(Refusal::BadCommand, format!("the signed command is not canonical: {error}"))
         })?;
-        self.live(|live| {
-            let officers = live.log.state().instance().map(|known| &known.officers);
-            let command = wire::quorum::check(&signed, officers)?;
-            live.log.state().check_command(&command)?;
-            live.log.room()?;
-            match command.action {
-                Action::Genesis(_) | Action::Floor(_) => Err(Refused::new(
-                    Refusal::CommandKind,
-                    "genesis and floor have their own place on the officers' socket",
-                )),
-                Action::SetWitnesses(_) => Err(Refused::new(
-                    Refusal::CommandKind,
-                    "this module does not wait for witnesses: update it first",
-                )),
-                Action::ImportKey(spec) => live.start_import(command.id, bytes, spec),
-                Action::GenerateKey(attributes) => self.generate(live, bytes, attributes),
-                Action::ResetBudget(reset) => {
-                    let card =
-                        reset.card.map(|card| live.root.card_tag(&card.wall, &card.issuer, &card.card));
-                    live.log_command(self, bytes, card)
-                }
-                Action::Zeroise(_) => {
-                    let done = live.log_command(self, bytes, None)?;
-                    live.wipe();
-                    Ok(done)
-                }
-                _ => live.log_command(self, bytes, None),
+        // Whoever wipes a module is in a hurry, and keyd or the witnesses may be what he runs from: one step.
+        let wiped = self.live_unseen(|live| {
+            let command = check(live, &signed)?;
+            let wipe = matches!(command.action, Action::Zeroise(_));
+            wipe.then(|| self.carry_out(live, command, bytes)).transpose()
+        })?;
+        if let Some(done) = wiped {
+            return Ok(done);
+        }
+        let (intent, safe) = self.live_unseen(|live| self.announce(live, &signed, bytes))?;
+        self.wait(intent, safe, patience).map_err(|refused| Refused {
+            message: format!("nothing is done yet: {}; submit the command again", refused.message),
+            ..refused
+        })?;
+        self.live_unseen(|live| {
+            // Time has passed: the window, the officer set and the state of things are looked at again.
+            let done = check(live, &signed).and_then(|command| self.carry_out(live, command, bytes));
+            if let Err(refused) = &done {
+                self.close_intent(live, intent, refused.code)?;
             }
+            done
         })
+    }
+
+    /// Logs the intent, or finds it: a command that is submitted again goes on where it was.
+    fn announce(
+        &self,
+        live: &mut Live,
+        signed: &SignedCommand,
+        bytes: &[u8],
+    ) -> Result<(u64, Safe), Refused> {
+        let command = check(live, signed)?;
+        // Witnesses that are to be replaced are not asked.
+        let safe =
+            if matches!(command.action, Action::SetWitnesses(_)) { Safe::Durable } else { Safe::Cosigned };
+        let digest: Digest = Sha256::digest(bytes).into();
+        let open = live.log.state().intents().find(|(_, open)| !open.orphan && open.command == command.id);
+        if let Some((index, known)) = open.map(|(index, open)| (index, open.digest)) {
+            return if known == digest {
+                Ok((index, safe))
+            } else {
+                let why = "this command is under way with other approvals; submit those again";
+                Err(Refused::new(Refusal::CommandUsed, why))
+            };
+        }
+        live.log.room()?;
+        let event = IntentEvent { command: command.id, digest, action: command.action.tag() };
+        Ok((live.log.make(&self.random, Event::Intent(event), None)?, safe))
+    }
+
+    fn carry_out(&self, live: &mut Live, command: Command, bytes: &[u8]) -> Result<CommandDone, Refused> {
+        live.log.room()?;
+        match command.action {
+            Action::ImportKey(spec) => live.start_import(command.id, bytes, spec),
+            Action::GenerateKey(attributes) => self.generate(live, bytes, attributes),
+            Action::ResetBudget(reset) => {
+                let card = reset.card.map(|card| live.root.card_tag(&card.wall, &card.issuer, &card.card));
+                live.log_command(self, bytes, card)
+            }
+            Action::Zeroise(_) => {
+                let done = live.log_command(self, bytes, None)?;
+                live.wipe();
+                Ok(done)
+            }
+            _ => live.log_command(self, bytes, None),
+        }
+    }
+
+    /// The command was refused after its intent, unless somebody else has carried it out meanwhile.
+    fn close_intent(&self, live: &mut Live, intent: u64, code: Refusal) -> Result<(), Refused> {
+        if live.log.state().intents().all(|(index, _)| index != intent) {
+            return Ok(());
+        }
+        let event = ClosedEvent { intent, reason: code.code() };
+        live.log.make(&self.random, Event::Closed(event), None).map(drop)
     }
 
     fn generate(
@@ -128,7 +178,7 @@ impl Module {
         let crate::module::Phase::Operational(live) = &mut inner.phase else {
             return Err(crate::module::wrong_state(wire::frame::ModuleState::Fault));
         };
-        let outcome = self.take_component(live, part, opened);
+        let outcome = live.log.begun().and_then(|()| self.take_component(live, part, opened));
         if live.imports.is_empty() {
             inner.one_time.forget(Purpose::Component);
         }
@@ -170,7 +220,15 @@ impl Module {
                 "the import is gone; submit its command again",
             ));
         };
-        self.finish_import(live, import)
+        let done = self.finish_import(live, import);
+        if let Err(refused) = &done {
+            let open =
+                live.log.state().intents().find(|(_, open)| !open.orphan && open.command == part.command);
+            if let Some((intent, _)) = open {
+                self.close_intent(live, intent, refused.code)?;
+            }
+        }
+        done
     }
 
     fn finish_import(&self, live: &mut Live, import: Import) -> Result<CommandDone, Refused> {
@@ -178,9 +236,7 @@ impl Module {
         let signed = SignedCommand::from_cbor(&import.signed).map_err(|_| {
             Refused::new(Refusal::BadCommand, "the import's command is gone; submit it again")
         })?;
-        let officers = live.log.state().instance().map(|known| &known.officers);
-        let command = wire::quorum::check(&signed, officers)?;
-        live.log.state().check_command(&command)?;
+        check(live, &signed)?;
         let mut key = self.arena.zeroed(KEY_LEN).map_err(|_| full())?;
         for component in import.components.values() {
             component
@@ -199,6 +255,22 @@ impl Module {
             ));
         }
         self.make_key(live, &import.signed, attributes, key)
+    }
+}
+
+/// A command that the officers approved and that is possible now.
+fn check(live: &Live, signed: &SignedCommand) -> Result<Command, Refused> {
+    let officers = live.log.state().instance().map(|known| &known.officers);
+    let command = wire::quorum::check(signed, officers)?;
+    live.log.state().check_command(&command)?;
+    match command.action {
+        Action::Genesis(_) | Action::Floor(_) => Err(Refused::new(
+            Refusal::CommandKind,
+            "genesis and floor have their own place on the officers' socket",
+        )),
+        // A set of witnesses that is dead must not hold the instance or its keys for ever; what officers did is in the log.
+        Action::SetWitnesses(_) | Action::Zeroise(_) => Ok(command),
+        _ => live.log.begun().map(|()| command),
     }
 }
 

@@ -15,8 +15,9 @@ use wire::frame::{
 use wire::share::{ROOT_LEN, Share, ShareCertificate, ShareSet, ShareSlot};
 use zeroize::Zeroize;
 
-use crate::log::Log;
-use crate::module::{Inner, Live, Module, Phase, progress, wrong_state};
+use crate::epoch::EpochKey;
+use crate::log::{Log, Names, Safe};
+use crate::module::{Inner, Live, Module, OFFICER_WAIT, Phase, progress, wrong_state};
 use crate::root::Root;
 
 /// Above this many m-of-n sets only the n runs of m neighbours are combined: each share is then in m of them.
@@ -220,8 +221,9 @@ impl Module {
         };
         let Proving { command, genesis, root, certificate, .. } = *proving;
         let seed = root.log_seed(&self.arena, &genesis.node)?;
-        let (origin, node) = (genesis.origin, genesis.node);
-        let mut log = Log::new(LogState::new(), Frontier::new(), origin, node, self.boot, seed, self.started);
+        let epoch = EpochKey::generate(&self.arena, &self.random)?;
+        let names = Names { origin: genesis.origin, node: genesis.node, boot: self.boot };
+        let mut log = Log::new(LogState::new(), Frontier::new(), names, seed, epoch, self.clock.clone());
         let verifier = log.verifier();
         let event = GenesisEvent {
             command: Bytes(command),
@@ -229,14 +231,18 @@ impl Module {
             log_key: verifier.key(),
             module: self.program,
             memory: self.arena.mode().to_string(),
-            epoch_key: None,
+            epoch_key: Some(log.epoch_key()),
         };
         let index = log.make(&self.random, Event::Genesis(event), None)?;
         inner.phase = Phase::Operational(Box::new(Live::new(root, log, BTreeMap::new())));
         inner.one_time.forget(Purpose::Prove);
         drop(inner);
         self.notify();
-        self.wait_durable(index)?;
+        let waited = self.wait(index, Safe::Durable, OFFICER_WAIT);
+        waited.map_err(|refused| Refused {
+            message: format!("it is done, but {}: look after keyd", refused.message),
+            ..refused
+        })?;
         Ok(GenesisDone { vkey: verifier.to_string(), index, combinations })
     }
 }

@@ -6,7 +6,9 @@ mod answer;
 mod batch;
 mod calls;
 mod check;
+mod clock;
 mod command;
+mod epoch;
 mod genesis;
 mod held;
 mod kat;
@@ -20,10 +22,12 @@ mod serve;
 mod signer;
 mod supervisor;
 mod table;
+mod witness;
 
 pub mod start;
 
 pub use answer::Connection;
+pub use epoch::{EPOCH_HOURS_DEFAULT, epoch_hours};
 pub use module::Module;
 
 #[cfg(test)]

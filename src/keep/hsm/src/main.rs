@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hsm::start::{Options, group, new_identity, run_module, user};
+use hsm::{EPOCH_HOURS_DEFAULT, epoch_hours};
 use securemem::Preference;
 
 const HELP: &str = "\
@@ -19,6 +20,7 @@ Unix sockets.
       [--keyd-uid USER] …       user that keyd runs as, beside our own: name or number
       [--officers-uid USER] …   users that officers work as, beside our own
       [--officers-gid GROUP] …  groups whose members may be officers
+      [--epoch-hours N]         hours after which the log gets a new epoch key, 1 to 24 (24)
   citykeep-hsm identity --new FILE
       makes the boot identity that genesis pins, and prints its public half
 
@@ -64,6 +66,7 @@ fn usage(why: &str) -> ExitCode {
 fn options(words: &[&str]) -> Result<Options, String> {
     let (mut keyd, mut officers, mut identity, mut memory) = (None, None, None, Preference::Auto);
     let (mut keyd_uids, mut officer_uids, mut officer_gids) = (Vec::new(), Vec::new(), Vec::new());
+    let mut epoch = EPOCH_HOURS_DEFAULT;
     let (pairs, odd) = words.as_chunks::<2>();
     if let [word] = odd {
         return Err(format!("{word} has no value"));
@@ -82,6 +85,7 @@ fn options(words: &[&str]) -> Result<Options, String> {
             }
             "--keyd-uid" => keyd_uids.push(user(value)?),
             "--officers-uid" => officer_uids.push(user(value)?),
+            "--epoch-hours" => epoch = epoch_hours(value)?,
             "--officers-gid" => officer_gids.push(group(value)?),
             other => return Err(format!("unknown option {other}")),
         }
@@ -94,5 +98,6 @@ fn options(words: &[&str]) -> Result<Options, String> {
         keyd_uids,
         officer_uids,
         officer_gids,
+        epoch_hours: epoch,
     })
 }

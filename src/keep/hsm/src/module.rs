@@ -14,10 +14,12 @@ use wire::key::KeyId;
 use crate::batch;
 use crate::calls::PreparedResults;
 use crate::check::{self, Guard, Wrong};
+use crate::clock::Clock;
 use crate::command::Import;
+use crate::epoch::EPOCH_HOURS_DEFAULT;
 use crate::genesis::Proving;
 use crate::held::Held;
-use crate::log::Log;
+use crate::log::{Log, Safe};
 use crate::one_time::OneTimeKeys;
 use crate::random::Random;
 use crate::recovery::{Recovering, Unsealing};
@@ -26,8 +28,11 @@ use crate::root::Root;
 /// How long a collector waits for news.
 const COLLECT_WAIT: Duration = Duration::from_millis(500);
 
-/// How long an officer's command waits for keyd to make it durable.
-const DURABLE_WAIT: Duration = Duration::from_secs(30);
+/// How long an officer's command waits for keyd to make it durable, and for the witnesses.
+pub(crate) const OFFICER_WAIT: Duration = Duration::from_secs(30);
+
+/// … and one that keyd relays: keyd takes a module that says nothing for 30 seconds for lost.
+pub(crate) const KEYD_WAIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
 
 /// Wrong pairs that an entry carries beside other things; more go into entries of their own before it, so that no
 /// mixture of clients, versions and pairs is longer than an entry may be.
@@ -54,8 +59,9 @@ pub struct Module {
     pub identity: Secret,
     /// Its public half.
     pub identity_public: PublicKey,
-    /// When this boot began.
-    pub started: Instant,
+    pub(crate) clock: Clock,
+    /// How long an epoch of the log key lasts.
+    epoch: Duration,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -146,6 +152,7 @@ impl Live {
         if !self.results.contains_key(&ticket) {
             return Err(Refused::new(Refusal::UnknownTicket, "no result waits under this ticket"));
         }
+        self.log.within_grace()?;
         if ticket >= self.log.durable() {
             return Err(Refused::new(Refusal::NotDurable, "the log entry of this result is not durable yet"));
         }
@@ -181,10 +188,18 @@ impl Module {
             program,
             identity,
             identity_public,
-            started: Instant::now(),
+            clock: Clock::start(),
+            epoch: Duration::from_secs(EPOCH_HOURS_DEFAULT * 3600),
             inner: Mutex::new(inner),
             changed: Condvar::new(),
         })
+    }
+
+    /// With epochs of so many hours.
+    #[must_use]
+    pub fn with_epochs_of(mut self, hours: u64) -> Self {
+        self.epoch = Duration::from_secs(hours * 3600);
+        self
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -196,8 +211,19 @@ impl Module {
         self.changed.notify_all();
     }
 
-    /// Works on the Operational module, and wakes the collector.
+    /// Works on the Operational module, and wakes the collector. Refuses before the witnesses have seen this boot.
     pub(crate) fn live<T>(&self, work: impl FnOnce(&mut Live) -> Result<T, Refused>) -> Result<T, Refused> {
+        self.live_unseen(|live| {
+            live.log.begun()?;
+            work(live)
+        })
+    }
+
+    /// The same for what is done before the witnesses have seen this boot, too: it gives nothing out.
+    pub(crate) fn live_unseen<T>(
+        &self,
+        work: impl FnOnce(&mut Live) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
         let mut inner = self.lock();
         let state = inner.state(&self.random);
         let Phase::Operational(live) = &mut inner.phase else {
@@ -247,6 +273,7 @@ impl Module {
         let deadline = Instant::now() + COLLECT_WAIT;
         loop {
             inner.log_denied(&self.random)?;
+            self.upkeep(&mut inner)?;
             if let Phase::Operational(live) = &mut inner.phase
                 && live.log.has_news()
             {
@@ -261,30 +288,45 @@ impl Module {
         }
     }
 
-    /// Waits until a command's entry is durable.
-    pub(crate) fn settle(&self, done: wire::frame::CommandDone) -> Result<wire::frame::CommandDone, Refused> {
+    /// Entries that time makes.
+    fn upkeep(&self, inner: &mut Inner) -> Result<(), Refused> {
+        match &mut inner.phase {
+            Phase::Operational(live) if !live.is_zeroised() => {
+                live.log.upkeep(&self.arena, &self.random, self.epoch)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until a command's entry is safe.
+    pub(crate) fn settle(
+        &self,
+        done: wire::frame::CommandDone,
+        patience: Duration,
+    ) -> Result<wire::frame::CommandDone, Refused> {
         if let Some(index) = done.index {
-            self.wait_durable(index)?;
+            self.wait(index, Safe::Cosigned, patience).map_err(|refused| Refused {
+                message: format!("it is done, but {}: look after keyd and the witnesses", refused.message),
+                ..refused
+            })?;
         }
         Ok(done)
     }
 
-    pub(crate) fn wait_durable(&self, index: u64) -> Result<(), Refused> {
-        let deadline = Instant::now() + DURABLE_WAIT;
+    /// Waits until an entry is safe.
+    pub(crate) fn wait(&self, index: u64, safe: Safe, patience: Duration) -> Result<(), Refused> {
+        let deadline = Instant::now() + patience;
         let mut inner = self.lock();
         loop {
-            match &inner.phase {
-                Phase::Operational(live) if live.log.durable() <= index => {}
+            let outcome = match &inner.phase {
+                Phase::Operational(live) => live.log.is_safe(index, safe),
                 // A wiped module has had its last entry made durable.
-                Phase::Operational(_) | Phase::Zeroised => return Ok(()),
+                Phase::Zeroised => Ok(()),
                 _ => return Err(wrong_state(inner.state(&self.random))),
-            }
+            };
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Refused::new(
-                    Refusal::NotDurable,
-                    "it is done, but keyd has not made its log entry durable: look after keyd",
-                ));
+            if outcome.is_ok() || left.is_zero() {
+                return outcome;
             }
             let waited = self.changed.wait_timeout(inner, left);
             inner = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(inner, _)| inner);

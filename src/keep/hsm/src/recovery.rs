@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use securemem::Secret;
 use sha2::{Digest as _, Sha256};
-use translog::entry::{BootEvent, Entry, Event};
-use translog::note::open_checkpoint;
+use translog::entry::{BootEvent, ClosedEvent, Entry, Event};
+use translog::note::{VerifierKey, open_checkpoint};
 use translog::state::LogState;
 use translog::tree::{Frontier, leaf_hash};
 use wire::cbor::{Bytes, Cbor, Empty};
@@ -17,9 +17,10 @@ use wire::frame::{KeydResponse, Progress, Purpose, Records, Replay, ReplayEnd, S
 use wire::key::KeyId;
 use wire::share::{ShareCertificate, ShareSet};
 
+use crate::epoch::{EpochKey, ed25519};
 use crate::genesis::open_share;
 use crate::held::Held;
-use crate::log::Log;
+use crate::log::{Log, Names};
 use crate::module::{Inner, Live, Module, Phase, progress, wrong_state};
 use crate::root::{RecordHeader, Root, SealedRecord, combine, record_digest};
 
@@ -52,6 +53,8 @@ impl Unsealing {
 pub(crate) struct Recovering {
     root: Option<Root>,
     set: ShareSet,
+    /// Key of the epoch that this boot begins; officers certify it with their floor.
+    epoch: Option<EpochKey>,
     floor: Option<Claim>,
     state: LogState,
     frontier: Frontier,
@@ -67,9 +70,14 @@ struct Claim {
 }
 
 impl Recovering {
-    fn new(root: Root, set: ShareSet) -> Self {
+    fn new(root: Root, set: ShareSet, epoch: EpochKey) -> Self {
         let (state, frontier, records) = (LogState::new(), Frontier::new(), BTreeMap::new());
-        Self { root: Some(root), set, floor: None, state, frontier, records }
+        Self { root: Some(root), set, epoch: Some(epoch), floor: None, state, frontier, records }
+    }
+
+    /// What officers certify.
+    pub(crate) fn epoch_key(&self) -> Option<[u8; 32]> {
+        self.epoch.as_ref().map(EpochKey::public)
     }
 
     /// How far the replay is, once there is a floor to hold it against.
@@ -170,7 +178,8 @@ impl Module {
             return Ok(progress);
         }
         let root = self.combine(&gathering, &certificate.mac)?;
-        inner.phase = Phase::Recovering(Box::new(Recovering::new(root, gathering.set)));
+        let epoch = EpochKey::generate(&self.arena, &self.random)?;
+        inner.phase = Phase::Recovering(Box::new(Recovering::new(root, gathering.set, epoch)));
         inner.one_time.forget(Purpose::Unseal);
         inner.trouble = None;
         Ok(progress)
@@ -214,6 +223,14 @@ impl Module {
         }
         let mut inner = self.lock();
         let recovering = recovering(&mut inner, self)?;
+        if floor.epoch_key.is_none() || floor.epoch_key != recovering.epoch_key() {
+            let why = if floor.epoch_key.is_some() {
+                "the floor certifies another epoch key than this boot's; read the module's status and sign a new one"
+            } else {
+                "the floor certifies no epoch key: update keyceremony and sign a new one"
+            };
+            return Err(Refused::new(Refusal::FloorStale, why));
+        }
         recovering.start_again();
         recovering.floor = Some(Claim { signed, floor, met: false });
         inner.trouble = None;
@@ -310,13 +327,13 @@ impl Module {
             ));
         }
         let seed = root.log_seed(&self.arena, &known.node)?;
-        let (state, frontier) = (recovering.state.clone(), recovering.frontier.clone());
-        let (origin, node) = (known.origin.clone(), known.node);
-        let mut log = Log::new(state, frontier, origin, node, self.boot, seed, self.started);
-        let verified = open_checkpoint(&end.checkpoint, &log.verifier())
+        let (size, root_here) = (recovering.frontier.size(), recovering.frontier.root());
+        let verifier = VerifierKey::new(&known.origin, ed25519(&seed).verifying_key().to_bytes());
+        let verified = open_checkpoint(&end.checkpoint, &verifier)
             .map_err(|error| forged(&format!("the log's head is not signed by this module: {error}")))?;
-        let head = verified.checkpoint();
-        if known.log_key != log.verifier().key() || (head.size, head.root) != (log.size(), log.root()) {
+        let signer = recovering.state.epochs().signer(size).map(|epoch| &epoch.key);
+        verified.beyond_log(signer).map_err(|error| forged(&error.to_string()))?;
+        if known.log_key != verifier.key() || (verified.size, verified.root) != (size, root_here) {
             return Err(forged("the entries do not lead to the head that this module signed"));
         }
         if !claim.met {
@@ -324,16 +341,21 @@ impl Module {
                 Refusal::BelowFloor,
                 format!(
                     "the log ends at {} entries, below the officers' floor of {}: bring the newer log",
-                    log.size(),
-                    claim.floor.size
+                    size, claim.floor.size
                 ),
             ));
         }
         let command = wire::quorum::check(&claim.signed, Some(&known.officers))?;
-        log.state().check_command(&command)?;
-        let keys = self.open_records(log.state(), root, &recovering.records)?;
+        recovering.state.check_command(&command)?;
+        let keys = self.open_records(&recovering.state, root, &recovering.records)?;
+        let gone = || forged("root or epoch key are gone; abort and unseal again");
+        let names = Names { origin: known.origin.clone(), node: known.node, boot: self.boot };
+        let epoch = recovering.epoch.take().ok_or_else(gone)?;
+        let (state, frontier) = (recovering.state.clone(), recovering.frontier.clone());
+        let mut log = Log::new(state, frontier, names, seed, epoch, self.clock.clone());
         self.boot_entry(&mut log, &claim.signed)?;
-        let root = recovering.root.take().ok_or_else(|| forged("the root is gone; unseal again"))?;
+        self.close_orphans(&mut log)?;
+        let root = recovering.root.take().ok_or_else(gone)?;
         Ok(Live::new(root, log, keys))
     }
 
@@ -342,9 +364,19 @@ impl Module {
             floor: Bytes(floor.to_cbor()),
             module: self.program,
             memory: self.arena.mode().to_string(),
-            epoch_key: None,
+            epoch_key: Some(log.epoch_key()),
         };
         log.make(&self.random, Event::Boot(event), None)
+    }
+
+    /// What an earlier boot announced and did not carry out comes to its end here.
+    fn close_orphans(&self, log: &mut Log) -> Result<(), Refused> {
+        let orphans: Vec<u64> =
+            log.state().intents().filter(|(_, open)| open.orphan).map(|(index, _)| index).collect();
+        for intent in orphans {
+            log.make(&self.random, Event::Closed(ClosedEvent { intent, reason: 0 }), None)?;
+        }
+        Ok(())
     }
 
     /// Every record that the log names must be there, be the one that the log names, and open.

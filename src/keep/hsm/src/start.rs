@@ -42,6 +42,8 @@ pub struct Options {
     pub officer_uids: Vec<u32>,
     /// Groups whose members may be officers.
     pub officer_gids: Vec<u32>,
+    /// Hours that an epoch of the log key lasts.
+    pub epoch_hours: u64,
 }
 
 /// Why the module does not start. Each says what to do.
@@ -107,7 +109,7 @@ pub fn run_module(options: &Options) -> Result<std::convert::Infallible, StartEr
     let random = Random::system()?;
     let program = program_digest().map_err(StartError::Process)?;
     let identity = read_identity(&arena, &options.identity)?;
-    let module = Arc::new(Module::new(arena, random, program, identity)?);
+    let module = Arc::new(Module::new(arena, random, program, identity)?.with_epochs_of(options.epoch_hours));
     // The locks are held as long as the process lives: a second module on the same sockets is refused.
     let (keyd, _keyd_lock) = socket(&mut handed, "keyd", options.keyd_socket.as_deref())?;
     let (officers, _officers_lock) = socket(&mut handed, "officers", options.officers_socket.as_deref())?;

@@ -90,7 +90,7 @@ fn thousands_of_wrong_pairs_all_reach_the_log() {
     let wrong: Vec<_> = (0..5000).map(|card| record(Algorithm::Sm4, &KEY, card, 1, 1)).collect();
     let (verdicts, ticket) = batch(&module, 1, &wrong).unwrap();
     assert!(verdicts.iter().all(|verdict| *verdict == Verdict::BadTac));
-    module.wait_durable(ticket).unwrap();
+    durable(&module, ticket).unwrap();
     let disk = keyd.stop();
     let module = restart(&people, &disk).unwrap();
     let counted = module.live(|live| Ok(live.log.state().failures().of_version(&key_id(1)))).unwrap();

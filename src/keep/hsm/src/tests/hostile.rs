@@ -21,7 +21,7 @@ fn day() -> (People, Disk, Disk) {
     let keyd = Keyd::start(&module, early.clone());
     import(&module, &people, 2, Algorithm::Tdes, b"76543210fedcba98").unwrap();
     let (_, ticket) = batch(&module, 1, &[record(Algorithm::Sm4, &KEY, 1, 1, 0)]).unwrap();
-    module.wait_durable(ticket).unwrap();
+    durable(&module, ticket).unwrap();
     (people, early, keyd.stop())
 }
 
@@ -121,7 +121,8 @@ fn a_floor_for_another_boot_and_a_floor_of_one_officer_are_refused() {
     attach(&module, &now);
     unseal(&module, &people, &[0, 1, 2]).unwrap();
     let (size, root) = now.head();
-    let action = |boot| Action::Floor(wire::command::Floor { boot, size, root, epoch_key: None });
+    let epoch_key = module.status().epoch_key;
+    let action = |boot| Action::Floor(wire::command::Floor { boot, size, root, epoch_key });
     let stale = people.signed(action([9; 16]));
     let OfficerResponse::Refused(refused) = module.officers(OfficerRequest::Floor(Bytes(stale))) else {
         panic!()
@@ -142,6 +143,7 @@ fn a_floor_for_another_boot_and_a_floor_of_one_officer_are_refused() {
 fn foreign_replayed_and_altered_commands_gain_nothing() {
     let (people, _, now) = day();
     let module = restart(&people, &now).unwrap();
+    let keyd = Keyd::start(&module, now);
     let relay = |signed: Vec<u8>| match module
         .keyd(&mut Connection::default(), KeydRequest::Command(Bytes(signed)))
     {
@@ -166,6 +168,7 @@ fn foreign_replayed_and_altered_commands_gain_nothing() {
     assert_eq!(relay(altered.to_cbor()), Err(Refusal::BadSignature));
     let module_state = module.live(|live| Ok(live.log.state().instance().unwrap().policy)).unwrap();
     assert_eq!(module_state, [8; 32]);
+    keyd.stop();
 }
 
 #[test]
@@ -222,7 +225,7 @@ fn a_batch_that_loses_its_connection_is_in_the_log_as_aborted() {
     connection.closed(&module);
     let keyd = Keyd::start(&module, now);
     let last = module.live(|live| Ok(live.log.size())).unwrap() - 1;
-    module.wait_durable(last).unwrap();
+    durable(&module, last).unwrap();
     let disk = keyd.stop();
     let entry = translog::entry::Entry::from_cbor(&disk.entries[usize::try_from(last).unwrap()]).unwrap();
     let translog::entry::Event::Batch(event) = entry.event else { panic!("{entry:?}") };

@@ -259,7 +259,7 @@ fn a_block_waits_for_its_entry() {
     let keyd = Keyd::start(&again, disk);
     let ticket = again.keyd(&mut connection, KeydRequest::CardKeys(request(KeyForm::Tr31, &[0])));
     let KeydResponse::Ticket(ticket) = ticket else { panic!("{ticket:?}") };
-    again.wait_durable(ticket.ticket).unwrap();
+    durable(&again, ticket.ticket).unwrap();
     let released = again.keyd(&mut connection, KeydRequest::Fetch(ticket));
     let KeydResponse::Prepared(Prepared::CardKeys(sets)) = released else { panic!("{released:?}") };
     assert_eq!(sets.issued, 1);

@@ -10,6 +10,7 @@ use wire::key::{Algorithm, KeyState};
 use wire::list::{ApprovedList, List, ListKind, REMOVALS_MAX, Range, Single, TRAILER_LEN};
 
 use super::mint::*;
+use super::room::durable;
 use crate::answer::Connection;
 
 fn list(version: u32, cards: std::ops::Range<u64>) -> List {
@@ -44,7 +45,7 @@ fn sign(mint: &Mint, base: &[u8], body: &[u8]) -> Result<SignedList, Refused> {
         KeydResponse::Refused(refused) => return Err(refused),
         other => panic!("{other:?}"),
     };
-    mint.module.wait_durable(ticket.ticket)?;
+    durable(&mint.module, ticket.ticket)?;
     match mint.module.keyd(&mut connection, KeydRequest::Fetch(ticket)) {
         KeydResponse::Prepared(Prepared::List(signed)) => Ok(signed),
         other => panic!("{other:?}"),

@@ -317,7 +317,7 @@ pub(super) fn ask(module: &Module, request: KeydRequest) -> Result<Prepared, Ref
         KeydResponse::Refused(refused) => return Err(refused),
         other => panic!("{other:?}"),
     };
-    module.wait_durable(ticket.ticket)?;
+    durable(module, ticket.ticket)?;
     match module.keyd(&mut connection, KeydRequest::Fetch(ticket)) {
         KeydResponse::Prepared(prepared) => Ok(prepared),
         KeydResponse::Refused(refused) => Err(refused),

@@ -2,12 +2,15 @@
 
 mod budgets;
 mod ceremony;
+mod epochs;
 mod golden;
 mod hostile;
+mod intents;
 mod licences;
 mod lists;
 mod loads;
 mod mint;
 mod room;
+mod witnesses;
 
 pub(crate) use room::arena;

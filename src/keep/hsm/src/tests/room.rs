@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use cardcrypto::{card_tac, diversify, kcv};
+use ed25519_dalek::SigningKey;
 use p256::SecretKey;
 use securemem::{Arena, Preference};
+use translog::cosign::cosign;
+use translog::note::Checkpoint;
 use translog::tree::{Frontier, leaf_hash};
 use wire::batch::{Group, Profile, RECORD_LEN, Record, Verdict};
 use wire::cbor::{Bytes, Cbor, Empty};
@@ -20,9 +23,11 @@ use wire::frame::*;
 use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyId, KeyState, KeyVersion, Level, Lineage, Usage};
 use wire::seal;
 use wire::share::Share;
+use wire::witness::{Witness, WitnessSet};
 
 use crate::answer::Connection;
-use crate::module::Module;
+use crate::log::Safe;
+use crate::module::{Module, OFFICER_WAIT};
 use crate::random::Random;
 
 pub(super) const ISSUER: [u8; 8] = *b"\x12\x34\0\0\x26\x40\0\0";
@@ -73,9 +78,46 @@ pub(super) fn new_module() -> Arc<Module> {
     Arc::new(Module::new(arena, Random::system().unwrap(), [0x50; 32], identity.unwrap()).unwrap())
 }
 
+/// Witnesses that cosign what keyd shows them, each at its own time; `None` for one that is dead.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cosigners {
+    pub(super) keys: Vec<SigningKey>,
+    pub(super) times: Vec<Option<u64>>,
+}
+
+impl Cosigners {
+    pub(super) fn new(seed: u8, times: &[Option<u64>]) -> Self {
+        let key = |at: u8| SigningKey::from_bytes(&[seed + at; 32]);
+        Self { keys: (0..).take(times.len()).map(key).collect(), times: times.to_vec() }
+    }
+
+    pub(super) fn set(&self, quorum: u64, grace: u64) -> WitnessSet {
+        let witness = |(at, key): (usize, &SigningKey)| Witness {
+            name: format!("witness.example/w{at}"),
+            key: key.verifying_key().to_bytes(),
+        };
+        WitnessSet { witnesses: self.keys.iter().enumerate().map(witness).collect(), quorum, grace }
+    }
+
+    /// The disk's head with the lines of those who are alive.
+    pub(super) fn cosign(&self, disk: &Disk) -> Cosigned {
+        let (size, root) = disk.head();
+        let origin = disk.checkpoint.lines().next().unwrap().to_owned();
+        let head = Checkpoint { origin, size, root };
+        let mut note = disk.checkpoint.clone();
+        for (at, (key, time)) in self.keys.iter().zip(&self.times).enumerate() {
+            if let Some(time) = time {
+                note += &cosign(&head, &format!("witness.example/w{at}"), key, *time);
+            }
+        }
+        Cosigned { size, note }
+    }
+}
+
 /// A keyd that collects for ever, on a thread.
 pub(super) struct Keyd {
     pub(super) disk: Arc<Mutex<Disk>>,
+    pub(super) witnesses: Arc<Mutex<Cosigners>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,19 +125,30 @@ pub(super) struct Keyd {
 impl Keyd {
     pub(super) fn start(module: &Arc<Module>, disk: Disk) -> Self {
         let (disk, stop) = (Arc::new(Mutex::new(disk)), Arc::new(AtomicBool::new(false)));
+        let witnesses = Arc::new(Mutex::new(Cosigners::default()));
+        let cosigners = Arc::clone(&witnesses);
         let (module, shared, stopped) = (Arc::clone(module), Arc::clone(&disk), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut connection = Connection::default();
             while !stopped.load(Ordering::SeqCst) {
                 let (durable, root) = shared.lock().unwrap().head();
                 match module.keyd(&mut connection, KeydRequest::Collect(Collect { durable, root })) {
-                    KeydResponse::Collected(collected) => shared.lock().unwrap().take(collected),
+                    KeydResponse::Collected(collected) => {
+                        shared.lock().unwrap().take(collected);
+                        let cosigners = cosigners.lock().unwrap().clone();
+                        let enrolled = |known: InstanceStatus| known.witness != "unwitnessed";
+                        if !cosigners.keys.is_empty() && module.status().instance.is_some_and(enrolled) {
+                            let cosigned = cosigners.cosign(&shared.lock().unwrap());
+                            // What fewer than the quorum signed is refused, and the next head tried.
+                            module.keyd(&mut connection, KeydRequest::Cosigned(cosigned));
+                        }
+                    }
                     KeydResponse::Refused(refused) if refused.code == Refusal::WrongState => break,
                     other => panic!("{other:?}"),
                 }
             }
         });
-        Self { disk, stop, thread: Some(thread) }
+        Self { disk, witnesses, stop, thread: Some(thread) }
     }
 
     pub(super) fn stop(mut self) -> Disk {
@@ -378,12 +431,18 @@ pub(super) fn unseal(module: &Module, people: &People, who: &[usize]) -> Result<
 }
 
 pub(super) fn floor(module: &Module, people: &People, size: u64, root: [u8; 32]) -> Result<(), Refused> {
-    let signed = people.signed(Action::Floor(Floor { boot: module.boot, size, root, epoch_key: None }));
+    let epoch_key = module.status().epoch_key;
+    let signed = people.signed(Action::Floor(Floor { boot: module.boot, size, root, epoch_key }));
     match module.officers(OfficerRequest::Floor(Bytes(signed))) {
         OfficerResponse::Done(_) => Ok(()),
         OfficerResponse::Refused(refused) => Err(refused),
         other => panic!("{other:?}"),
     }
+}
+
+/// Waits until keyd has made an entry durable.
+pub(super) fn durable(module: &Module, ticket: u64) -> Result<(), Refused> {
+    module.wait(ticket, Safe::Durable, OFFICER_WAIT)
 }
 
 /// keyd's part of a recovery.

@@ -16,7 +16,7 @@ use crate::answer::Connection;
 use crate::log::HEARTBEAT;
 use crate::module::Module;
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// A module in service whose log is on this disk, and nobody collects.
 pub(super) fn in_service() -> (People, Arc<Module>, Disk, VerifierKey) {
@@ -134,7 +134,7 @@ fn a_turn_is_certified_by_the_closing_key_which_signs_to_the_end_and_no_further(
     other.entries.truncate(other.entries.len() - taken.len());
     let same = collect(&module, &mut other);
     assert_eq!(same.len(), taken.len(), "not beyond the unacknowledged turn");
-    assert_eq!(module.arena.in_use() > idle, true);
+    assert!(module.arena.in_use() > idle);
     let next = collect(&module, &mut disk);
     assert_eq!((next.len(), next[0].epoch), (1, 2));
     assert_eq!(signed_by(&disk, &vkey), 2);
@@ -145,7 +145,7 @@ fn a_turn_is_certified_by_the_closing_key_which_signs_to_the_end_and_no_further(
 #[test]
 fn a_turn_comes_at_its_time_and_once() {
     let (_, module, mut disk, _) = in_service();
-    module.clock.pass(DAY - Duration::from_secs(1));
+    module.clock.pass(DAY.saturating_sub(Duration::from_secs(1)));
     assertion(&module);
     assert!(collect(&module, &mut disk).iter().all(|entry| entry.event.kind() != "epoch"));
     module.clock.pass(Duration::from_secs(1));
@@ -165,7 +165,7 @@ fn a_turn_comes_at_its_time_and_once() {
     let keyd = Keyd::start(&hourly, Disk::default());
     genesis(&hourly, &mut people);
     let mut disk = keyd.stop();
-    hourly.clock.pass(Duration::from_secs(3600));
+    hourly.clock.pass(Duration::from_hours(1));
     assertion(&hourly);
     assert!(collect(&hourly, &mut disk).iter().any(|entry| entry.event.kind() == "epoch"));
 }

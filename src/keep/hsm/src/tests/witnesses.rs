@@ -317,7 +317,7 @@ fn officers_end_witnessing() {
 fn the_closed_epochs_key_stays_until_the_quorum_has_seen_its_end() {
     let Town { module, mut disk, witnesses, .. } = town(ALL);
     let idle = module.arena.in_use();
-    module.clock.pass(Duration::from_secs(86_400));
+    module.clock.pass(Duration::from_hours(24));
     collect(&module, &mut disk);
     let turn = disk.clone();
     assertion(&module);

@@ -36,6 +36,8 @@ const COPIES: &[(&str, &str)] = &[
     ("ARCHITECTURE.md", "usr/share/doc/citykeep/ARCHITECTURE.md"),
     ("SECURITY.md", "usr/share/doc/citykeep/SECURITY.md"),
     ("systemd/README.md", "usr/share/doc/citykeep/OPERATION.md"),
+    ("systemd/citykeep-alerts.yml", "usr/share/doc/citykeep/citykeep-alerts.yml"),
+    ("src/keep/keyd/METRICS.md", "usr/share/doc/citykeep/keyd/METRICS.md"),
     ("src/keep/keyd/ERRORS.md", "usr/share/doc/citykeep/keyd/ERRORS.md"),
     ("src/keep/keyd/VERSIONING.md", "usr/share/doc/citykeep/keyd/VERSIONING.md"),
     ("src/keep/keyd/openapi.json", "usr/share/doc/citykeep/keyd/openapi.json"),

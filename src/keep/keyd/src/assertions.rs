@@ -3,7 +3,7 @@
 //! Noted at once, before the refused peer hears of it, so that hanging up changes nothing; folded per code, client and
 //! key with exact counts, so that a flood costs one line a second and bounded memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,19 +50,20 @@ pub struct Recorder(Arc<Notes>);
 struct Notes {
     rows: Mutex<HashMap<Row, u64>>,
     full: Notify,
+    totals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
 impl Recorder {
     /// Notes a refusal.
     pub fn deny(&self, code: &'static str, who: Who) -> Recorded {
         tracing::debug!(code, client = who.client.as_ref().map_or("-", ClientId::as_str), "refused");
-        self.add(Category::Deny, code, who, 1);
+        self.note(Category::Deny, code, who);
         Recorded(())
     }
 
     /// Notes a connection.
     pub fn access(&self, code: &'static str, who: Who) {
-        self.add(Category::Access, code, who, 1);
+        self.note(Category::Access, code, who);
     }
 
     /// Notes something about keyd itself.
@@ -72,13 +73,25 @@ impl Recorder {
 
     /// Notes something about keyd's work that concerns one client.
     pub fn operation_about(&self, code: &'static str, who: Who) {
-        self.add(Category::Operation, code, who, 1);
+        self.note(Category::Operation, code, who);
     }
 
     /// How much waits to be handed over.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> u64 {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
+    /// Notes since the start, by category and code.
+    pub(crate) fn totals(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.0.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, category: Category, code: &'static str, who: Who) {
+        let mut totals = self.0.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        *totals.entry((category.as_str(), code)).or_default() += 1;
+        drop(totals);
+        self.add(category, code, who, 1);
     }
 
     fn add(&self, category: Category, code: &'static str, who: Who, count: u64) {

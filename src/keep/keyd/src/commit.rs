@@ -56,6 +56,11 @@ impl Ledger {
         }
     }
 
+    /// How many entries are durable.
+    pub fn durable(&self) -> u64 {
+        *self.durable.borrow()
+    }
+
     /// Reads from the log, away from the tasks that serve.
     pub async fn read<T: Send + 'static>(
         &self,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::metrics::Place;
+
 /// Why the configuration can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,6 +49,8 @@ pub struct Config {
     pub hsm_socket: PathBuf,
     /// Roles and grants.
     pub policy_file: PathBuf,
+    /// Where Prometheus asks; nowhere if left out and systemd hands no listener over.
+    pub metrics: Option<Place>,
     /// TLS files.
     pub tls: TlsConfig,
     /// Limits.
@@ -216,6 +220,9 @@ impl Config {
         ] {
             *path = base.join(&*path);
         }
+        if let Some(Place::Socket(path)) = &mut self.metrics {
+            *path = base.join(&*path);
+        }
     }
 }
 
@@ -240,8 +247,10 @@ mod tests {
         let keys: Vec<&str> = limits.lines().filter(is_key).collect();
         assert_eq!(keys.len(), 11, "one line for each limit");
         let keys: Vec<&str> = keys.iter().map(|line| &line[2..]).collect();
+        let head = head.replace("\n# metrics = ", "\nmetrics = ");
         let config = load(&format!("{head}[limits]\n{}", keys.join("\n"))).unwrap();
         assert_eq!(config.limits, Limits::default());
+        assert!(matches!(config.metrics, Some(Place::Loopback(_))));
     }
 
     #[test]
@@ -273,6 +282,9 @@ mod tests {
         ] {
             assert!(matches!(with(limit), Err(ConfigError::Value(_))), "{limit}");
         }
+        let open = SAMPLE.replace("\n# metrics = \"127.0.0.1", "\nmetrics = \"0.0.0.0");
+        let said = load(&open).unwrap_err().to_string();
+        assert!(said.contains("not a loopback address"), "{said}");
         let star = SAMPLE.replace("\"localhost\"", "\"*.example\"");
         assert!(matches!(load(&star), Err(ConfigError::Value(_))));
     }

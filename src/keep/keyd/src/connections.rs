@@ -71,6 +71,11 @@ impl Connections {
         ended
     }
 
+    /// How many are open.
+    pub(crate) fn open(&self) -> usize {
+        self.lock().open.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,6 @@
 //! From configuration to exit.
 
+use std::convert::Infallible;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -28,13 +29,14 @@ use crate::fatal::Fatal;
 use crate::front::Front;
 use crate::handed::Handed;
 use crate::http;
+use crate::metrics::{Attached, Counters, Listener, Serving, Sources};
 use crate::module::{Control, GONE, Module};
 use crate::notify::Notifier;
 use crate::place::Place;
 use crate::policy::Policy;
 use crate::prepared::PreparedCalls;
 use crate::receipts::Receipts;
-use crate::recovery::{Sources, until_operational};
+use crate::recovery::{self, until_operational};
 use crate::routes::App;
 use crate::singles::Singles;
 use crate::store::{SledStore, Store};
@@ -49,24 +51,49 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 const LAST_NOTES: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until a signal (Ok) or until it can't go on (the sentence).
-pub async fn run(config: &Config, handed: Handed, notifier: &Notifier) -> Result<()> {
+pub async fn run(config: &Config, mut handed: Handed, notifier: &Notifier) -> Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
     let mut signals = Signals::new()?;
     let _lock = lock_state(&config.state_dir)?;
+    let metrics = metrics_listener(config, &mut handed)?;
     let place = Place::choose(config.listen, handed)?;
     let daemon = tokio::task::block_in_place(|| Daemon::open(config, place, notifier))?;
     let fatal = daemon.fatal.clone();
+    let sources = Arc::clone(&daemon.sources);
     // Ready for its starter before it is ready for clients: units start before the custodians come.
     notifier.ready();
     let outcome = tokio::select! {
         outcome = daemon.run(&mut signals) => outcome,
         sentence = fatal.raised() => Err(anyhow::anyhow!(sentence)),
         never = notifier.signs_of_life() => match never {},
+        failed = answer_metrics(metrics, sources) => failed.map(|never| match never {}),
     };
     // A failure elsewhere is often only the echo of the fatal one.
     match (outcome, fatal.sentence()) {
         (_, Some(sentence)) => bail!(sentence),
         (outcome, None) => outcome,
+    }
+}
+
+/// Where Prometheus asks, if anywhere.
+fn metrics_listener(config: &Config, handed: &mut Handed) -> Result<Option<Listener>> {
+    let listener = match (&config.metrics, handed.metrics.take()) {
+        (Some(_), Some(_)) => bail!(
+            "both the configuration and systemd's socket say where metrics are; remove metrics =, or stop citykeep-keyd-metrics.socket"
+        ),
+        (Some(place), None) => Some(Listener::open(place)?),
+        (None, handed) => handed,
+    };
+    if let Some(listener) = &listener {
+        tracing::info!(at = listener.shown(), "metrics");
+    }
+    Ok(listener)
+}
+
+async fn answer_metrics(listener: Option<Listener>, sources: Arc<Sources>) -> Result<Infallible> {
+    match listener {
+        Some(listener) => listener.serve(sources).await.context("metrics cannot be served"),
+        None => std::future::pending().await,
     }
 }
 
@@ -143,6 +170,7 @@ struct Daemon {
     policy: Policy,
     policy_digest: [u8; 32],
     tls: Arc<Tls>,
+    sources: Arc<Sources>,
     receipts: Receipts,
     blacklists: Blacklists,
     log: Box<LogDir>,
@@ -165,12 +193,14 @@ impl Daemon {
             .context("the directory of receipts does not open")?;
         let blacklists = Blacklists::open(&config.state_dir.join("blacklists"))
             .context("the directory of blacklists does not open")?;
+        let sources = Sources::new(Arc::clone(&tls), config.state_dir.clone(), config.log_dir.clone());
         Ok(Self {
             config: config.clone(),
             fatal: Fatal::default(),
             policy,
             policy_digest,
             tls,
+            sources: Arc::new(sources),
             receipts,
             blacklists,
             log: Box::new(log),
@@ -190,7 +220,8 @@ impl Daemon {
         let records = self.store.all()?;
         let collector = module.connect_blocking().map_err(gone)?;
         let (committer, ledger) = Committer::start(collector, self.log, self.store, &self.fatal)?;
-        let sources = Sources { ledger: ledger.clone(), records };
+        self.sources.attach(Attached { control: control.clone(), ledger: ledger.clone() });
+        let sources = recovery::Sources { ledger: ledger.clone(), records };
         let approval = Approval { policy: self.policy_digest, ca: self.tls.ca_digest() };
         let ready = async {
             let instance = until_operational(&control, &sources, &self.notifier).await?;
@@ -209,6 +240,7 @@ impl Daemon {
                 policy: self.policy,
                 policy_digest: self.policy_digest,
                 tls: self.tls,
+                sources: self.sources,
                 receipts: self.receipts,
                 blacklists: self.blacklists,
                 place: self.place,
@@ -245,6 +277,7 @@ struct Parts {
     policy: Policy,
     policy_digest: [u8; 32],
     tls: Arc<Tls>,
+    sources: Arc<Sources>,
     receipts: Receipts,
     blacklists: Blacklists,
     place: Place,
@@ -268,6 +301,7 @@ async fn serve(
         policy: RwLock::new(Arc::new(parts.policy)),
         approved: AtomicBool::new(true),
         recorder: recorder.clone(),
+        counters: Counters::default(),
         module,
         control: control.clone(),
         singles,
@@ -299,6 +333,7 @@ async fn serve(
         notifier: parts.notifier.clone(),
         watch: Watch::default(),
     };
+    parts.sources.serve(Serving { app: Arc::clone(&app), connections: connections.clone() });
     recorder.operation("keyd-start");
     upkeep.note_expiries();
     let (stop_notes, told) = oneshot::channel();

@@ -16,6 +16,7 @@ pub mod front;
 pub mod handed;
 mod http;
 pub mod log;
+pub mod metrics;
 pub mod module;
 pub mod notify;
 mod place;

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -158,12 +158,13 @@ impl BlockingLink {
 pub struct Control {
     link: Arc<Mutex<Link>>,
     fatal: Fatal,
+    last: Arc<RwLock<Option<ModuleStatus>>>,
 }
 
 impl Control {
     /// Takes the connection over.
     pub fn new(link: Link, fatal: Fatal) -> Self {
-        Self { link: Arc::new(Mutex::new(link)), fatal }
+        Self { link: Arc::new(Mutex::new(link)), fatal, last: Arc::default() }
     }
 
     /// Asks in turn. A caller that goes away between question and answer must not leave the answer for the next one, so
@@ -183,9 +184,17 @@ impl Control {
     /// The module's state.
     pub async fn status(&self) -> Result<ModuleStatus, ModuleError> {
         match self.ask(KeydRequest::Status(Empty {})).await? {
-            KeydResponse::Status(status) => Ok(status),
+            KeydResponse::Status(status) => {
+                *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
+                Ok(status)
+            }
             _ => Err(unexpected()),
         }
+    }
+
+    /// What the module said last of its state, without asking it: metrics must not add to its work.
+    pub fn last_status(&self) -> Option<ModuleStatus> {
+        self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All key versions.

@@ -77,6 +77,12 @@ impl PreparedCalls {
         Ok(Self { urgent, bulk, acknowledged: Arc::default() })
     }
 
+    /// How many urgent and bulk calls wait, and how many may.
+    pub(crate) fn waiting(&self) -> [(usize, usize); 2] {
+        [(&self.urgent, URGENT_QUEUE), (&self.bulk, BULK_QUEUE)]
+            .map(|(queue, most)| (most.saturating_sub(queue.capacity()), most))
+    }
+
     /// Carries out a call of one frame.
     pub(crate) async fn call(
         &self,

@@ -34,6 +34,7 @@ use crate::client_id::ClientId;
 use crate::commit::Ledger;
 use crate::config::Limits;
 use crate::expiry::Expiries;
+use crate::metrics::{self, Counters};
 use crate::module::{Control, Module};
 use crate::policy::{Operation, Permission, Policy};
 use crate::prepared::PreparedCalls;
@@ -51,6 +52,7 @@ pub(crate) struct App {
     /// Whether the officers have approved what is loaded.
     pub(crate) approved: AtomicBool,
     pub(crate) recorder: Recorder,
+    pub(crate) counters: Counters,
     pub(crate) module: Module,
     pub(crate) control: Control,
     pub(crate) singles: Singles,
@@ -125,22 +127,35 @@ fn seconds(wait: std::time::Duration) -> u64 {
 
 /// Answers one request.
 pub(crate) async fn handle(app: &Arc<App>, caller: &Caller, request: Request<Incoming>) -> Answer {
-    match dispatch(app, caller, request).await {
-        Ok(answer) => answer,
-        Err(refusal) => app.refuse(caller, &refusal),
-    }
+    let path = request.uri().path().to_owned();
+    let found = if app.approved.load(Ordering::Acquire) {
+        find(&path, request.method())
+    } else {
+        Err(Refusal::not_approved())
+    };
+    let endpoint = found.as_ref().ok().map(|(endpoint, _)| *endpoint);
+    let outcome = match found {
+        Ok(found) => dispatch(app, caller, found, request).await,
+        Err(refusal) => Err(refusal),
+    };
+    let code = outcome.as_ref().err().map_or("ok", Refusal::code);
+    let (route, method) = endpoint.map_or(("other", "other"), |it| (it.path(), it.method()));
+    app.counters.request(metrics::Request { route, method, code });
+    outcome.unwrap_or_else(|refusal| app.refuse(caller, &refusal))
 }
 
-async fn dispatch(app: &Arc<App>, caller: &Caller, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    if !app.approved.load(Ordering::Acquire) {
-        return Err(Refusal::not_approved());
-    }
-    let path = request.uri().path().to_owned();
-    let (here, parameter) = Endpoint::at(&path).ok_or_else(Refusal::not_found)?;
-    let is = |endpoint: &&Endpoint| {
-        *request.method() == if endpoint.is_post() { Method::POST } else { Method::GET }
-    };
-    let endpoint = *here.iter().find(is).ok_or_else(|| Refusal::method(allow(&here)))?;
+fn find<'a>(path: &'a str, method: &Method) -> Result<(Endpoint, &'a str), Refusal> {
+    let (here, parameter) = Endpoint::at(path).ok_or_else(Refusal::not_found)?;
+    let endpoint = here.iter().find(|endpoint| method.as_str() == endpoint.method());
+    Ok((*endpoint.ok_or_else(|| Refusal::method(allow(&here)))?, parameter))
+}
+
+async fn dispatch(
+    app: &Arc<App>,
+    caller: &Caller,
+    (endpoint, parameter): (Endpoint, &str),
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
     let policy = app.policy();
     let query = request.uri().query().unwrap_or_default().to_owned();
     if endpoint.operations().is_empty() {

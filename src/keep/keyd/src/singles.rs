@@ -48,6 +48,11 @@ impl Singles {
         Self(sender)
     }
 
+    /// How many requests wait, and how many may.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (QUEUE.saturating_sub(self.0.capacity()), QUEUE)
+    }
+
     /// Checks items of one request, 1 to [`MAC_ITEMS_MAX`].
     pub(crate) async fn check(&self, items: Vec<MacItem>) -> Result<Checked, NotChecked> {
         let (reply, answer) = oneshot::channel();

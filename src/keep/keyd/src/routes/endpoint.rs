@@ -92,6 +92,11 @@ impl Endpoint {
         }
     }
 
+    /// Its method.
+    pub(crate) const fn method(self) -> &'static str {
+        if self.is_post() { "POST" } else { "GET" }
+    }
+
     /// The operations of which a client needs one. The route with none is open to every client that has a role.
     pub(crate) const fn operations(self) -> &'static [Operation] {
         match self {

@@ -59,6 +59,7 @@ async fn check(
         NotChecked::Module(error) => status::refusal(&error),
     })?;
     let permit = app.ledger.wait(checked.ticket).await.map_err(|_| Refusal::module_gone())?;
+    app.counters.verdicts(&checked.verdicts);
     let results = checked.verdicts.iter().zip(details).map(|(byte, detail)| {
         let verdict = Verdict::from_byte(*byte).ok_or_else(Refusal::module_gone)?;
         Ok(MacResult { verdict: verdict.to_string(), detail })

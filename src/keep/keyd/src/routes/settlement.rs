@@ -2,7 +2,7 @@
 //! problem, after it the stream ends with an error line and is cut off.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response};
@@ -46,6 +46,7 @@ pub(super) async fn verify(
     permission: &Permission<'_>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
+    let begun = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (parts, body) = request.into_parts();
     let slot = Arc::clone(&app.batch_slots)
@@ -70,7 +71,8 @@ pub(super) async fn verify(
     if let Ok(id) = HeaderValue::from_str(&to_hex(&batch)) {
         headers.insert(BATCH_HEADER, id);
     }
-    let batch = Running { app: Arc::clone(app), caller: caller.clone(), shape, sender, slot: Some(slot) };
+    let batch =
+        Running { app: Arc::clone(app), caller: caller.clone(), shape, sender, slot: Some(slot), begun };
     app.tasks.spawn(batch.run(pump, first));
     Ok(Answer::provisional(response))
 }
@@ -133,6 +135,7 @@ struct Running {
     shape: Shape,
     sender: Parts,
     slot: Option<OwnedSemaphorePermit>,
+    begun: Instant,
 }
 
 /// Why a batch that runs ends without its proper end.
@@ -159,11 +162,13 @@ impl Running {
         drop(self.slot.take());
         match outcome {
             Ok(permit) => {
+                self.app.counters.batch(self.begun.elapsed());
                 if self.sender.finish(permit).await.is_err() {
                     let _ = self.app.recorder.deny("client-left", self.caller.who());
                 }
             }
             Err(Halt::Left) => {
+                self.app.counters.batch_ended("client-left");
                 let _ = self.app.recorder.deny("client-left", self.caller.who());
             }
             Err(Halt::Stop(stop)) => {
@@ -171,6 +176,7 @@ impl Running {
                     tracing::error!(why, "a batch ends without a receipt: the module is gone");
                 }
                 let refusal = stop.into_refusal();
+                self.app.counters.batch_ended(refusal.code());
                 let _ = self.app.recorder.deny(refusal.logged, self.caller.who());
                 let _ = self.sender.send(self.shape.failure(&refusal)).await;
                 // hyper drops what it has not flushed when a body breaks.
@@ -185,6 +191,7 @@ impl Running {
         }
         let mut step = first;
         while let Step::Verdicts(verdicts) = step {
+            self.app.counters.verdicts(&verdicts);
             self.sender.send(self.shape.verdicts(verdicts)).await?;
             step = pump.step().await?;
         }

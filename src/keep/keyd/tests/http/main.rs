@@ -16,6 +16,7 @@ mod issue;
 mod life;
 mod limits;
 mod lists;
+mod metrics;
 #[path = "../support/pki.rs"]
 #[allow(dead_code, reason = "the other test program uses the rest")]
 mod pki;

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Checks a personalization job against the practice masters: another language, other libraries, the same standards.
 
-usage: keysets.py MASTERS.json JOB-DIRECTORY TRANSPORT-KEY ISSUER [CARDS]
+usage: keysets.py MASTERS.json JOB-DIRECTORY TRANSPORT-KEY ISSUER [CARDS [DERIVED-KEYS]]
 
 For CARDS random cards of the job (100): derives every card key from its master (card-crypto A.1, A.2) with the `cryptography`
 package, compares its check value with the one in the key file, unwraps the TR-31 block with `psec`, and compares the bytes.
+DERIVED-KEYS gets what was derived, in hex, for a test that looks for these keys where they must not be.
 """
 import json, pathlib, random, sys
 
@@ -34,7 +35,7 @@ def combined(version):
     return key
 
 
-def main(masters, job, transport, issuer, cards="100"):
+def main(masters, job, transport, issuer, cards="100", derived=None):
     keys = {}
     for row in json.loads(pathlib.Path(masters).read_text())["keys"]:
         for version in row["versions"]:
@@ -44,7 +45,7 @@ def main(masters, job, transport, issuer, cards="100"):
     for path in sorted(pathlib.Path(job).glob("keys/*.jsonl")):
         head, *lines = map(json.loads, path.read_text().splitlines())
         sets += [(head["roles"], line) for line in lines]
-    checked = 0
+    checked, found = 0, []
     for roles, card in random.sample(sets, min(int(cards), len(sets))):
         factor = bytes.fromhex(card["serial"])[2:]
         for role, wrapped in zip(roles, card["keys"], strict=True):
@@ -61,6 +62,9 @@ def main(masters, job, transport, issuer, cards="100"):
             if not label.startswith(f"{card['serial']}/{role['role']}/") or header.version_num != role["version"]:
                 sys.exit(f"{where}: the block is labelled {label}, version {header.version_num}")
             checked += 1
+            found.append(key.hex())
+    if derived:
+        pathlib.Path(derived).write_text("\n".join(found))
     print(f"{len(sets)} key sets; {checked} keys of {min(int(cards), len(sets))} cards derived, unwrapped and equal")
 
 

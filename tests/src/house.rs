@@ -118,6 +118,12 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
+    /// SIGHUP.
+    pub fn reload(&self) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
     /// SIGTERM, then its exit.
     pub fn stop(&mut self) -> bool {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
@@ -181,11 +187,12 @@ impl Places {
         let path = |name: &str| format!("{:?}", self.at(name).display().to_string());
         let policy = format!("{:?}", root().join("policies/rehearsal.toml").display().to_string());
         let config = format!(
-            "listen = \"127.0.0.1:0\"\nstate_dir = {}\nlog_dir = {}\nhsm_socket = {}\npolicy_file = {policy}\n[tls]\n\
+            "listen = \"127.0.0.1:0\"\nstate_dir = {}\nlog_dir = {}\nhsm_socket = {}\npolicy_file = {policy}\nmetrics = {}\n[tls]\n\
              certificate = {}\nkey = {}\nclient_ca = {}\nclient_crl = {}\nserver_name = \"localhost\"\n",
             path("keyd"),
             path("log"),
             path("run/keyd.sock"),
+            path("run/metrics.sock"),
             path("pki/keyd.pem"),
             path("pki/keyd.key"),
             path("pki/ca.pem"),
@@ -216,7 +223,9 @@ impl Places {
     /// Starts keyd; it is ready when the module is in service.
     pub fn start_keyd(&self) -> Daemon {
         let mut command = program("citykeep-keyd");
-        Daemon::start(command.arg("run").arg("--config").arg(self.at("keyd.toml")), &self.at("keyd.log"))
+        // As its unit starts it.
+        command.args(["run", "--log", "json", "--config"]).arg(self.at("keyd.toml"));
+        Daemon::start(&mut command, &self.at("keyd.log"))
     }
 
     /// The rehearsal: genesis and imports, or unseal and floor.
@@ -282,6 +291,13 @@ impl Places {
     pub fn verify_py(&self, words: &[&str]) -> Said {
         let mut command = Command::new("python3");
         run(command.arg(root().join("tests/verify.py")).args(words).current_dir(&self.0))
+    }
+
+    /// keyd's page of metrics.
+    pub fn metrics(&self) -> String {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "20", "--unix-socket"]);
+        must(command.arg(self.at("run/metrics.sock")).arg("http://localhost/metrics"))
     }
 
     /// curl as the named client.

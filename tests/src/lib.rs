@@ -11,4 +11,5 @@
 
 pub mod house;
 pub mod scan;
+pub mod secrets;
 pub mod socket;

@@ -76,7 +76,14 @@ fn main() -> ExitCode {
     start_log(options.log);
     match run(&options, check) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("{error:#}")),
+        Err(error) => match options.log {
+            LogFormat::Human => fail(&format!("{error:#}")),
+            // Whoever reads the log reads JSON, to the last line.
+            LogFormat::Json => {
+                tracing::error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

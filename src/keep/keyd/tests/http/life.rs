@@ -257,3 +257,16 @@ fn check_says_what_is_wrong() {
     let (good, said) = check();
     assert!(!good && said.contains("holds no list"), "{said}");
 }
+
+#[test]
+fn in_json_the_last_sentence_is_json_too() {
+    let house = House::new();
+    let keyd = house.run_with(&["--log", "json"]);
+    house.fake.die();
+    let (code, said) = keyd.ended();
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let last = lines.last().unwrap();
+    assert_eq!((code, last["level"].as_str()), (Some(1), Some("ERROR")), "{said}");
+    assert!(last["fields"]["message"].as_str().unwrap().contains("the module is gone"), "{said}");
+}

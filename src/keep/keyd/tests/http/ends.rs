@@ -86,6 +86,46 @@ async fn a_batch_goes_on_while_leaf_list_and_policy_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bad_new_file_changes_nothing_and_is_named() {
+    let house = House::new();
+    let keyd = house.run();
+    let mut open = house.clearing(&keyd).await;
+    let leaf = house.leaf("clearing/engine-1");
+    let first = house.stream(&keyd, &leaf).await.unwrap();
+    let shown = |stream: &tokio_rustls::client::TlsStream<_>| {
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let other_key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let files = [
+        ("keyd.pem", "not a certificate", 0o644, "the certificate "),
+        ("keyd.key", other_key.as_str(), 0o600, "the key "),
+        ("crl.pem", "not a list", 0o644, "the client revocation list "),
+    ];
+    for (at, (name, text, mode, _)) in files.iter().enumerate() {
+        let path = house.dir.path().join("pki").join(name);
+        let good = fs::read_to_string(&path).unwrap();
+        house.pki.write(name, text, *mode);
+        keyd.signal("HUP");
+        house.fake.wait_noted("tls-reload-failed", at as u64 + 1);
+        assert!(send(&mut open, "GET", "/v1/status", &[], "").await.status.is_success(), "{name}");
+        let now = house.stream(&keyd, &leaf).await.unwrap();
+        assert_eq!(shown(&now), shown(&first), "{name}: who comes now sees what was in force");
+        house.pki.write(name, &good, *mode);
+    }
+    let renewed = house.pki.write_server();
+    keyd.signal("HUP");
+    house.fake.wait_noted("tls-reloaded", 1);
+    assert_eq!(shown(&house.stream(&keyd, &leaf).await.unwrap()), renewed.chain[0].to_vec());
+    assert!(send(&mut open, "GET", "/v1/status", &[], "").await.status.is_success());
+    keyd.signal("TERM");
+    let (_, said) = keyd.ended();
+    for (name, _, _, what) in files {
+        let line = said.lines().find(|line| line.contains(what) && line.contains(name));
+        assert!(line.is_some_and(|line| line.contains("stays in force")), "{name}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_closes_idle_and_streaming_connections_within_a_minute_and_without_a_signal() {
     // An idle connection must outlive the wait, or its own timeout would close it.
     let house = House::with_limits("idle_timeout_ms = 300000");

@@ -89,6 +89,9 @@ const NEVER_TO_CLIENTS: &[Code] = &[
     Code::RecordMissing,
     Code::AckForged,
     Code::BadClient,
+    Code::Unwitnessed,
+    Code::Retention,
+    Code::BadWitnesses,
 ];
 
 #[test]

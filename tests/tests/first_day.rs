@@ -209,12 +209,14 @@ fn a_load_needs_its_token() {
     let house = House::with_masters();
     let places = house.places();
     let instance = json(&fs::read_to_string(places.at("out/ceremony.json")).unwrap())["instance"].clone();
-    let load = |counter: &str| {
+    let load_with = |counter: &str, more: &[&str]| {
         let mut command = program("citycard");
         command.args(["load", "--masters", "masters.json", "--ledger", "ledger.key", "--amount", "5000"]);
         command.args(["--serial", "00003101000020000001", "--counter", counter]);
-        json(&must(command.args(["--instance", instance.as_str().unwrap()]).current_dir(&places.0)))
+        command.args(["--instance", instance.as_str().unwrap()]).args(more);
+        json(&must(command.current_dir(&places.0)))
     };
+    let load = |counter: &str| load_with(counter, &[]);
     let ask = |request: &Value| {
         fs::write(places.at("load.json"), request.to_string()).unwrap();
         let said = run(&mut places.citykeep(&house.url, "terminal", &["load", "--request", "load.json"]));
@@ -244,6 +246,10 @@ fn a_load_needs_its_token() {
     let other = load("7");
     let message = ask(&other)["error"]["message"].as_str().unwrap_or_default().to_owned();
     assert!(message.contains("token-used"), "another session at the same counter: {message}");
+    let lost = again["answer"]["index"].to_string();
+    assert!(message.contains(&format!("replaces entry {lost}")), "{message}");
+    let replaced = ask(&load_with("7", &["--replaces", &lost]));
+    assert_eq!((&replaced["ok"], &replaced["answer"]["again"]), (&true.into(), &false.into()), "{replaced}");
     let mut wrong = load("8");
     wrong["mac1"] = "00000000".into();
     let message = ask(&wrong)["error"]["message"].as_str().unwrap_or_default().to_owned();

@@ -96,6 +96,9 @@ struct LoadArguments {
     /// Terminal number, 12 hex digits.
     #[arg(long, default_value = "112233445566")]
     terminal: String,
+    /// Log index of the answer to the load at this counter that was lost and not credited; this one takes its place.
+    #[arg(long, value_name = "INDEX")]
+    replaces: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -229,6 +232,7 @@ fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
         terminal: hex(arguments.terminal.as_bytes()).context("--terminal is 12 hex digits")?,
         date: bcd(date.as_bytes()).context("this year has no four digits")?,
         time: bcd(moment.as_bytes()).context("this moment has no six digits")?,
+        replaces: arguments.replaces,
     };
     println!("{}", serde_json::to_string_pretty(&master.load(&practice, &signer)?)?);
     Ok(())

@@ -160,6 +160,7 @@ impl PracticeMaster {
             terminal: load.terminal,
             date: load.date,
             time: load.time,
+            replaces: load.replaces,
         };
         let token = token.to_cbor();
         let signature: Signature = ledger.sign(&token_bytes(&token));
@@ -208,6 +209,8 @@ pub struct PracticeLoad {
     pub terminal: [u8; 6],
     pub date: [u8; 4],
     pub time: [u8; 3],
+    /// The log entry of the load at this counter that was not credited.
+    pub replaces: Option<u64>,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cardcrypto::{CardKey, Factors, MasterKey};
 use wire::cbor::Cbor;
 use wire::error::{Refusal, Refused};
-use wire::frame::{LicenceInfo, LicenceQuery, Prepared};
+use wire::frame::{FRAME_MAX, LicenceInfo, LicenceQuery, Prepared};
 use wire::key::{FactorSource, KeyId, KeyState, Usage};
 use wire::licence::{CardSerial, card_factor};
 
@@ -26,6 +26,9 @@ pub(crate) use lists::ListBuffer;
 /// same answer and is not counted twice.
 const PREPARED_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes of an answer around its result, with room to spare.
+const ENVELOPE: usize = 16;
+
 /// Results by ticket, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedResults {
@@ -34,8 +37,7 @@ pub(crate) struct PreparedResults {
 }
 
 impl PreparedResults {
-    fn keep(&mut self, ticket: u64, result: Prepared) {
-        let size = result.to_cbor().len();
+    fn keep(&mut self, ticket: u64, size: usize, result: Prepared) {
         self.bytes += size;
         self.waiting.insert(ticket, (size, result));
         while self.bytes > PREPARED_BYTES_MAX && self.waiting.len() > 1 {
@@ -100,15 +102,20 @@ impl Live {
 }
 
 impl Module {
-    /// Makes an entry for a result and keeps the result under it.
+    /// Makes an entry for a result and keeps the result under it. A result that no frame holds is refused before it counts.
     fn prepare(
         &self,
         live: &mut Live,
         event: translog::entry::Event,
         result: Prepared,
     ) -> Result<u64, Refused> {
+        let size = result.to_cbor().len();
+        if size + ENVELOPE > FRAME_MAX {
+            let why = "the answer would be longer than 1 MiB; ask for fewer cards or roles at once";
+            return Err(Refused::new(Refusal::TooLarge, why));
+        }
         let ticket = live.log.make(&self.random, event, None)?;
-        live.prepared.keep(ticket, result);
+        live.prepared.keep(ticket, size, result);
         Ok(ticket)
     }
 }
@@ -124,4 +131,32 @@ fn factors(issuer: [u8; 8], serial: &CardSerial, chip: Option<[u8; 8]>) -> Facto
 
 fn card_key(master: &MasterKey, factors: &Factors) -> Result<CardKey, Refused> {
     master.card_key(factors).map_err(|error| Refused::new(Refusal::CardRange, format!("{error}")))
+}
+
+/// Days since 1970-01-01 of a BCD date (Gregorian; Howard Hinnant's counting from 1 March).
+fn days(date: [u8; 4]) -> i64 {
+    let [century, year, month, day] = date.map(|byte| i64::from(byte >> 4) * 10 + i64::from(byte & 15));
+    let (year, month) = (century * 100 + year, month);
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_days() {
+        for (date, day) in [
+            ([0x19, 0x70, 0x01, 0x01], 0),
+            ([0x20, 0x00, 0x02, 0x29], 11_016),
+            ([0x20, 0x00, 0x03, 0x01], 11_017),
+            ([0x20, 0x26, 0x11, 0x24], 20_781),
+        ] {
+            assert_eq!(days(date), day, "{date:02x?}");
+        }
+    }
 }

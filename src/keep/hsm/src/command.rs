@@ -14,7 +14,7 @@ use wire::frame::{CommandDone, Purpose, SealedComponent, component_context};
 use wire::key::{Algorithm, KeyAttributes};
 use wire::purse::to_hex;
 
-use crate::held::{Held, check_attributes, key_len};
+use crate::held::{Held, key_len};
 use crate::log::Safe;
 use crate::module::{Live, Module, progress, stored};
 use crate::root::{KEY_LEN, record_digest};
@@ -121,7 +121,6 @@ impl Module {
         signed: &[u8],
         attributes: KeyAttributes,
     ) -> Result<CommandDone, Refused> {
-        check_attributes(&attributes)?;
         let algorithm = attributes.algorithm;
         let key = if algorithm.signs() {
             Signer::generate(&self.arena, &self.random, algorithm)?
@@ -270,7 +269,10 @@ fn check(live: &Live, signed: &SignedCommand) -> Result<Command, Refused> {
         )),
         // A set of witnesses that is dead must not hold the instance or its keys for ever; what officers did is in the log.
         Action::SetWitnesses(_) | Action::Zeroise(_) => Ok(command),
-        _ => live.log.begun().map(|()| command),
+        _ => {
+            live.check_restrictions(&command.action)?;
+            live.log.begun().map(|()| command)
+        }
     }
 }
 
@@ -287,7 +289,6 @@ impl Live {
     }
 
     fn start_import(&mut self, id: [u8; 16], signed: &[u8], spec: ImportKey) -> Result<CommandDone, Refused> {
-        check_attributes(&spec.attributes)?;
         if key_len(spec.attributes.algorithm) != KEY_LEN {
             return Err(Refused::new(
                 Refusal::KeyAttributes,

@@ -17,6 +17,7 @@ mod module;
 mod one_time;
 mod random;
 mod recovery;
+mod restrict;
 mod root;
 mod serve;
 mod signer;

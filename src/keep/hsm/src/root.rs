@@ -121,6 +121,11 @@ impl Root {
         self.tag(&[b"card", wall.as_bytes(), issuer, card])
     }
 
+    /// Tag of the electronic deposit on the card with this tag.
+    pub(crate) fn deposit_tag(&self, card: &[u8; 8]) -> [u8; 8] {
+        self.tag(&[b"deposit", card])
+    }
+
     /// Tag of one (input, TAC) pair.
     pub(crate) fn pair_tag(
         &self,

@@ -10,7 +10,9 @@ use rustix::net::SendFlags;
 use securemem::{MemoryError, Preference, peer, spawn_secret_stack};
 use wire::cbor::Cbor;
 use wire::error::{Refusal, Refused};
-use wire::frame::{KeydRequest, KeydResponse, OfficerRequest, OfficerResponse, body_len, to_frame};
+use wire::frame::{
+    FRAME_MAX, KeydRequest, KeydResponse, OfficerRequest, OfficerResponse, body_len, to_frame,
+};
 
 use crate::answer::Connection;
 use crate::module::Module;
@@ -90,7 +92,7 @@ fn serve_keyd(module: &Module, mut stream: UnixStream) {
             Ok(None) => break,
             Err(refused) => {
                 module.unreadable("keyd", &refused);
-                let _ = send(&mut stream, &KeydResponse::Refused(refused));
+                let _ = send(&mut stream, &to_frame(&KeydResponse::Refused(refused)));
                 break;
             }
         };
@@ -102,7 +104,7 @@ fn serve_keyd(module: &Module, mut stream: UnixStream) {
                 KeydResponse::Refused(refused)
             }
         };
-        if send(&mut stream, &response).is_err() {
+        if send(&mut stream, &bounded(&response, KeydResponse::Refused)).is_err() {
             break;
         }
     }
@@ -126,7 +128,7 @@ fn serve_officer(module: &Module, mut stream: UnixStream) {
             OfficerResponse::Refused(refused)
         }
     };
-    let _ = send(&mut stream, &response);
+    let _ = send(&mut stream, &bounded(&response, OfficerResponse::Refused));
 }
 
 fn unreadable(error: &wire::cbor::CborError) -> Refused {
@@ -170,10 +172,22 @@ fn fill(stream: &mut UnixStream, mut rest: &mut [u8], deadline: Instant) -> bool
     true
 }
 
-fn send(stream: &mut UnixStream, response: &impl Cbor) -> std::io::Result<()> {
+/// The answer's frame. The peer gives up a connection on which a frame is longer than the protocol allows, and keyd stops with
+/// it, so such an answer is not sent; there is none that the calls themselves do not refuse first.
+fn bounded<R: Cbor>(response: &R, refuse: impl FnOnce(Refused) -> R) -> Vec<u8> {
     let frame = to_frame(response);
+    if frame.len() <= 4 + FRAME_MAX {
+        return frame;
+    }
+    to_frame(&refuse(Refused::new(
+        Refusal::TooLarge,
+        "the answer would be longer than a frame; ask for less at once",
+    )))
+}
+
+fn send(stream: &mut UnixStream, frame: &[u8]) -> std::io::Result<()> {
     let deadline = Instant::now() + FRAME_WAIT;
-    let mut rest = frame.as_slice();
+    let mut rest = frame;
     while !rest.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || !peer::wait_writable(&*stream, left)? {
@@ -187,4 +201,31 @@ fn send(stream: &mut UnixStream, response: &impl Cbor) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::cbor::Bytes;
+    use wire::frame::Prepared;
+
+    #[test]
+    fn no_frame_is_longer_than_the_protocol_allows() {
+        let answer = |len: usize| KeydResponse::Prepared(Prepared::Script(Bytes(vec![7; len])));
+        let around = to_frame(&answer(FRAME_MAX - 100)).len() - (FRAME_MAX - 100) - 4;
+        let edge = FRAME_MAX - around;
+        for (len, whole) in [(edge, true), (edge + 1, false)] {
+            let frame = bounded(&answer(len), KeydResponse::Refused);
+            let prefix = frame.first_chunk().copied().unwrap_or_default();
+            assert_eq!(body_len(prefix).ok(), Some(frame.len() - 4), "{len}");
+            let read = KeydResponse::from_cbor(frame.get(4..).unwrap_or_default());
+            match read {
+                Ok(KeydResponse::Prepared(_)) => assert!(whole, "{len}"),
+                Ok(KeydResponse::Refused(refused)) => {
+                    assert!(!whole && refused.code == Refusal::TooLarge, "{len}: {refused}");
+                }
+                other => assert!(other.is_ok(), "{other:?}"),
+            }
+        }
+    }
 }

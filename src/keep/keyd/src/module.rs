@@ -11,8 +11,8 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use wire::cbor::{Cbor, Empty};
-use wire::error::Refused;
-use wire::frame::{self, KeydRequest, KeydResponse, Keys, ModuleStatus};
+use wire::error::{Refusal, Refused};
+use wire::frame::{self, FrameError, KeydRequest, KeydResponse, Keys, ModuleStatus};
 
 use crate::fatal::Fatal;
 use crate::rope::Rope;
@@ -62,7 +62,7 @@ impl Module {
     /// Opens a connection.
     pub async fn connect(&self) -> Result<Link, ModuleError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(gone)?;
-        Ok(Link { stream, inbox: BytesMut::new() })
+        Ok(Link { stream, inbox: BytesMut::new(), skip: 0 })
     }
 
     /// Opens a connection for a thread of its own.
@@ -79,6 +79,8 @@ impl Module {
 pub struct Link {
     stream: UnixStream,
     inbox: BytesMut,
+    /// Bytes of an answer that is too long, still to be thrown away.
+    skip: usize,
 }
 
 impl Link {
@@ -117,8 +119,25 @@ impl Link {
 
     async fn receive_body(&mut self) -> Result<KeydResponse, ModuleError> {
         loop {
-            if let Some(prefix) = self.inbox.first_chunk::<4>() {
-                let len = frame::body_len(*prefix).map_err(gone)?;
+            if self.skip > 0 {
+                let gone_by = self.skip.min(self.inbox.len());
+                self.inbox.advance(gone_by);
+                self.skip -= gone_by;
+                if self.skip == 0 {
+                    let why = "the module's answer is longer than a frame; ask for less at once";
+                    return Err(Refused::new(Refusal::TooLarge, why).into());
+                }
+            } else if let Some(prefix) = self.inbox.first_chunk::<4>() {
+                let len = match frame::body_len(*prefix) {
+                    Ok(len) => len,
+                    // One answer is lost; what the others on this connection wait for is not.
+                    Err(FrameError::TooLarge(len)) => {
+                        self.inbox.advance(4);
+                        self.skip = len;
+                        continue;
+                    }
+                    Err(error) => return Err(gone(error)),
+                };
                 if let Some(body) = self.inbox.get(4..4 + len) {
                     let answer = KeydResponse::from_cbor(body).map_err(gone);
                     self.inbox.advance(4 + len);
@@ -203,5 +222,29 @@ impl Control {
             KeydResponse::Keys(keys) => Ok(keys),
             _ => Err(unexpected()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::frame::{FRAME_MAX, Ticket, to_frame};
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_one_answer_lost() {
+        let (stream, mut peer) = UnixStream::pair().unwrap();
+        let mut link = Link { stream, inbox: BytesMut::new(), skip: 0 };
+        let module = tokio::spawn(async move {
+            let len = FRAME_MAX + 1;
+            peer.write_all(&u32::try_from(len).unwrap().to_be_bytes()).await.unwrap();
+            peer.write_all(&vec![0; len]).await.unwrap();
+            peer.write_all(&to_frame(&KeydResponse::Ticket(Ticket { ticket: 7 }))).await.unwrap();
+        });
+        match link.receive().await {
+            Err(ModuleError::Refused(refused)) => assert_eq!(refused.code, Refusal::TooLarge),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(link.receive().await, Ok(KeydResponse::Ticket(ticket)) if ticket.ticket == 7));
+        module.await.unwrap();
     }
 }

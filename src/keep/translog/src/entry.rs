@@ -360,6 +360,8 @@ wire::cbor_struct! {
         6 => question: Id,
         /// The same answer as before.
         7 => again: bool,
+        /// The entry of the load at this counter that the ledger has resolved as not credited, and that this one stands for.
+        8 => replaces: Option<u64>,
     }
 }
 

@@ -133,6 +133,9 @@ crate::cbor_code! {
         /// The list in force that came with the request is not the one that the log names.
         ListBase = 83, "list-base";
 
+        /// This epoch was signed under another MAC key.
+        ListMacKey = 84, "list-mac-key";
+
         /// No such ledger token key, or it has ended.
         NoSuchToken = 90, "no-such-token";
         /// The token is not canonical, or its signature is wrong.

@@ -39,7 +39,7 @@ pub struct Single {
     pub serial: CardSerial,
     /// Why, as the terminals' table has it.
     pub reason: u8,
-    /// What a terminal does.
+    /// What a terminal does; the higher, the stricter.
     pub level: u8,
 }
 
@@ -53,7 +53,7 @@ pub struct Range {
     pub to: CardSerial,
     /// Why.
     pub reason: u8,
-    /// What a terminal does.
+    /// What a terminal does; the higher, the stricter.
     pub level: u8,
 }
 
@@ -228,7 +228,7 @@ impl List {
 
     /// Whether this card is on the list, by its own entry or a range.
     pub fn lists(&self, serial: &CardSerial) -> bool {
-        self.lists_single(serial) || self.in_ranges(serial)
+        self.lists_single(serial) || self.range_of(serial).is_some()
     }
 
     /// What is in force once `next` follows `self`, itself the full list in force; `None` stands for no list at all.
@@ -266,39 +266,63 @@ impl List {
         Ok(list)
     }
 
-    /// Cards that are on `before` and not on `self`, counted no further than `limit` + 1.
+    /// The level at which a card stands on the list: that of its own entry, which goes before a range's.
+    pub fn level(&self, serial: &CardSerial) -> Option<u8> {
+        let own = self.singles.binary_search_by_key(serial, |single| single.serial);
+        let own = own.ok().and_then(|at| self.singles.get(at)).map(|single| single.level);
+        own.or_else(|| self.range_of(serial).map(|range| range.level))
+    }
+
+    /// Cards that are on `before`, and not on `self` or at a lower level, counted no further than `limit` + 1. A level that
+    /// lets the card through is as good as none, and which one does only the terminals know.
     pub fn removed_since(&self, before: &Self, limit: u64) -> u64 {
-        let singles = before.singles.iter().filter(|single| !self.lists(&single.serial)).count() as u64;
-        let mut removed = u128::from(singles);
+        let weaker = |single: &&Single| self.level(&single.serial).is_none_or(|level| level < single.level);
+        let mut removed = before.singles.iter().filter(weaker).count() as u128;
         for range in &before.ranges {
             if removed > u128::from(limit) {
                 break;
             }
-            removed += self.uncovered(range);
+            removed += self.uncovered(range, &before.singles);
         }
         u64::try_from(removed).unwrap_or(u64::MAX).min(limit.saturating_add(1))
     }
 
-    /// Cards of `range` that this list does not hold.
-    fn uncovered(&self, range: &Range) -> u128 {
+    /// Cards of `range` that this list does not hold, or at a lower level. `own` are the entries of the list that the range
+    /// stands on: those cards are counted by them.
+    fn uncovered(&self, range: &Range, own: &[Single]) -> u128 {
         let number = |serial: &CardSerial| serial_number(serial).unwrap_or_default();
         let (from, to) = (number(&range.from), number(&range.to));
         let mut open = to - from + 1;
         // Both lists are sorted, so only what meets the range is looked at: a list is read in linear time.
         let first = self.ranges.partition_point(|mine| mine.to < range.from);
-        for mine in self.ranges.iter().skip(first).take_while(|mine| mine.from <= range.to) {
+        let strong = |level: u8| level >= range.level;
+        let meeting = self.ranges.iter().skip(first).take_while(|mine| mine.from <= range.to);
+        for mine in meeting.filter(|mine| strong(mine.level)) {
             let (low, high) = (number(&mine.from).max(from), number(&mine.to).min(to));
             open -= high - low + 1;
         }
-        let first = self.singles.partition_point(|single| single.serial < range.from);
-        let inside = self.singles.iter().skip(first).take_while(|single| single.serial <= range.to);
-        open - inside.filter(|single| !self.in_ranges(&single.serial)).count() as u128
+        for single in inside(&self.singles, range) {
+            let by_range = self.range_of(&single.serial).is_some_and(|mine| strong(mine.level));
+            match (strong(single.level), by_range) {
+                (true, false) => open -= 1,
+                (false, true) => open += 1,
+                _ => {}
+            }
+        }
+        let weak = |single: &&Single| self.level(&single.serial).is_none_or(|level| !strong(level));
+        open - inside(own, range).filter(weak).count() as u128
     }
 
-    fn in_ranges(&self, serial: &CardSerial) -> bool {
+    fn range_of(&self, serial: &CardSerial) -> Option<&Range> {
         let at = self.ranges.partition_point(|range| range.from <= *serial);
-        at.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|range| *serial <= range.to)
+        at.checked_sub(1).and_then(|at| self.ranges.get(at)).filter(|range| *serial <= range.to)
     }
+}
+
+/// The entries whose cards a range holds.
+fn inside<'a>(singles: &'a [Single], range: &'a Range) -> impl Iterator<Item = &'a Single> {
+    let first = singles.partition_point(|single| single.serial < range.from);
+    singles.iter().skip(first).take_while(|single| single.serial <= range.to)
 }
 
 fn ascending<T: Ord>(mut values: impl Iterator<Item = T>) -> bool {
@@ -425,5 +449,41 @@ mod tests {
         assert_eq!(full(&[], &[]).removed_since(&current, 5), 6, "no further than the limit and one");
         assert_eq!(full(&[3, 0x15], &[(1, 2), (0x10, 0x12)]).removed_since(&current, 100), 6);
         assert_eq!(full(&[], &[(0, 0x20)]).removed_since(&current, 100), 0);
+    }
+
+    #[test]
+    fn a_lower_level_is_a_removal() {
+        let level = |mut list: List, level: u8| {
+            list.singles.iter_mut().for_each(|single| single.level = level);
+            list.ranges.iter_mut().for_each(|range| range.level = level);
+            list
+        };
+        let current = full(&[1, 2, 3], &[(0x10, 0x19)]);
+        assert_eq!(level(current.clone(), 1).removed_since(&current, 100), 13);
+        assert_eq!(level(current.clone(), 3).removed_since(&current, 100), 0);
+        let reasons = List {
+            singles: current.singles.iter().map(|one| Single { reason: 9, ..*one }).collect(),
+            ..current.clone()
+        };
+        assert_eq!(reasons.removed_since(&current, 100), 0, "reasons have no order");
+        // A range at a lower level around them: only who keeps his own entry stays.
+        let mut weak = full(&[1], &[(0, 0x20)]);
+        weak.ranges[0].level = 1;
+        assert_eq!(weak.removed_since(&current, 100), 12);
+        // Own entries go before ranges, both ways.
+        let mut inside = full(&[1, 2, 3, 0x12, 0x13], &[(0x10, 0x19)]);
+        inside.singles[3].level = 1;
+        assert_eq!(inside.removed_since(&current, 100), 1);
+        assert_eq!(inside.removed_since(&inside, 100), 0, "the same list takes nobody off");
+        assert_eq!(
+            full(&[], &[]).removed_since(&inside, 100),
+            13,
+            "a card that stands there twice is one card"
+        );
+        assert_eq!(full(&[1, 2, 3, 0x13], &[]).removed_since(&inside, 100), 9);
+        assert_eq!(
+            (inside.level(&serial(0x12)), inside.level(&serial(0x14)), inside.level(&serial(9))),
+            (Some(1), Some(2), None)
+        );
     }
 }

@@ -13,7 +13,8 @@ pub const ROLES_MAX: usize = 32;
 pub const KEY_HEADER_MAX: usize = 8;
 
 crate::cbor_code! {
-    /// What a card key of a role MACs; decides which of the module's calls its master may have.
+    /// What a card key of a role MACs. A master that the module answers with has the one use that makes such MACs: the module
+    /// refuses a profile that says otherwise.
     pub enum MacLayout {
         /// MAC1 and MAC2 of load, unload, overdraft update.
         Load = 1, "load";
@@ -25,7 +26,7 @@ crate::cbor_code! {
         LineProtection = 4, "line-protection";
         /// EXTERNAL and INTERNAL AUTHENTICATE.
         Authentication = 5, "authentication";
-        /// PIN unblock and reload.
+        /// PIN unblock and reload; the module makes the reload only.
         Pin = 6, "pin";
     }
 }

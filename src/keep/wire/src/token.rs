@@ -32,6 +32,9 @@ crate::cbor_struct! {
         9 => date: [u8; 4],
         /// Time that MAC2 covers, BCD `hhmmss`.
         10 => time: [u8; 3],
+        /// Log index of the newest answer to the load of this card and counter that the ledger has resolved as not credited
+        /// (citycard-features §4.6, row 2); this token takes its place.
+        11 => replaces: Option<u64>,
     }
 }
 

@@ -266,8 +266,13 @@ fn grants() {
         terminal: [0x11, 0x22, 0x33, 0x44, 0x55, 0x66],
         date: [0x20, 0x26, 0x11, 0x24],
         time: [9, 0x30, 0x15],
+        replaces: None,
     };
+    let replacing = LedgerToken { commit: [0x53; 16], replaces: Some(70_000), ..token.clone() };
+    let kept = golden("token/ledger-replaces-v1.cbor", &replacing.to_cbor());
+    assert_eq!(LedgerToken::from_cbor(&kept), Ok(replacing));
     let kept = golden("token/ledger-v1.cbor", &token.to_cbor());
+    assert_eq!(LedgerToken::from_cbor(&kept), Ok(token));
     let signature = seal::sign(&key(51), &token_bytes(&kept));
     golden("token/ledger-v1.sig", &signature);
     assert!(seal::verify(&seal::public_key(&key(51)), &token_bytes(&kept), &signature));

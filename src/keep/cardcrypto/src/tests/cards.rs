@@ -121,6 +121,35 @@ fn scripts() {
     }
 }
 
+/// Whoever may choose the challenge has every command of the same length: the challenge and the header meet in one XOR (card-crypto
+/// I.1). So `scripts-issue` and `scripts-unblock` part honest desks and nothing else, and a control key may not sign scripts.
+#[test]
+fn one_script_is_all_scripts_to_whoever_chooses_the_challenge() {
+    for algorithm in [Algorithm::Tdes, Algorithm::Sm4] {
+        let key = card_key(algorithm, [0x3c; 16]);
+        let mac = |challenge, script: &Script| key.script(challenge, script).unwrap().split_off(5);
+        let challenge = [0x12, 0x34, 0x56, 0x78];
+        let [cla, ins, p1, p2] = challenge;
+        for (script, code) in [(Script::UnblockApplication, 0x18), (Script::BlockCard, 0x16)] {
+            let chosen = [cla, ins ^ 0x1e ^ code, p1, p2];
+            assert_eq!(
+                mac(challenge, &Script::BlockApplication),
+                mac(chosen, &script),
+                "{algorithm} {script:?}"
+            );
+            assert_ne!(mac(challenge, &Script::BlockApplication), mac(challenge, &script));
+        }
+        // A file's content that is the cipher of a WRITE KEY is a WRITE KEY.
+        let style = WriteStyle { p1: 0x39, p2: 1 };
+        let write = write_key(&key, style, &[1, 0, 0x33, 0], &key, challenge).unwrap();
+        let (cipher, write_mac) = write[5..].split_at(write.len() - 9);
+        let update = Script::UpdateBinary { sfi: 0x15, offset: 0, data: cipher.to_vec() };
+        let chosen = [cla ^ 0x84 ^ 0x04, ins ^ 0xd4 ^ 0xd6, p1 ^ 0x39 ^ 0x95, p2 ^ 1];
+        let update = key.script(chosen, &update).unwrap();
+        assert_eq!(&update[update.len() - 4..], write_mac, "{algorithm}");
+    }
+}
+
 #[test]
 fn headers_and_limits_of_scripts() {
     let key = card_key(Algorithm::Sm4, [7; 16]);

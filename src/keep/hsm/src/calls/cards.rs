@@ -89,6 +89,16 @@ impl Live {
         let control = match (request.form, &profile.control) {
             (KeyForm::WriteKey, Some(control)) => {
                 let role = profile.role(control).ok_or_else(super::no_such_key)?;
+                // A profile from before this rule may say otherwise; see `restrict.rs`.
+                let uses = state.key(&role.key).map(|known| known.made.attributes.usage.as_slice());
+                if uses != Some(&[Usage::DeriveCard]) {
+                    let why = format!(
+                        "{} has other uses, so that it must not protect WRITE KEY; have the officers set a profile with a control \
+                         key of its own",
+                        role.key
+                    );
+                    return Err(Refused::new(Refusal::BadProfile, why));
+                }
                 Some(self.active(&role.key, Usage::DeriveCard)?)
             }
             (KeyForm::WriteKey, None) => {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use sm3::Sm3;
 use translog::entry::{Event, ListEvent};
+use translog::state::ListState;
 use wire::cbor::Bytes;
 use wire::command::Digest;
 use wire::error::{Refusal, Refused};
 use wire::frame::{LIST_PART_MAX, ListBytes, ListPart, ListSign, ListSignature, Prepared, SignedList};
 use wire::key::{KeyId, KeyState, Usage};
-use wire::list::{BODY_MAX, List, REMOVALS_MAX, TRAILER_LEN};
+use wire::list::{BODY_MAX, List, ListKind, REMOVALS_MAX, TRAILER_LEN};
 
+use super::days;
 use crate::held::Held;
 use crate::module::{Live, Module};
 
@@ -50,17 +52,36 @@ struct Reading {
     base_digest: Digest,
 }
 
+/// The list in force after this one, and the cards that leave with it.
+struct Judged {
+    digest: Digest,
+    singles: u64,
+    ranges: u64,
+    removed: u64,
+}
+
+/// What the log and the keys say of a wall, looked up under the lock.
+struct Wall {
+    /// The newest list.
+    known: Option<ListState>,
+    /// Days since 1970.
+    day: u64,
+    keys: Vec<(KeyId, Arc<Held>)>,
+    mac: Option<(KeyId, Arc<Held>)>,
+}
+
 impl Module {
     /// Signs the list that has gathered.
     pub(crate) fn sign_list(&self, buffer: &ListBuffer, request: &ListSign) -> Result<u64, Refused> {
         let reading = read(buffer)?;
-        let (effective, removed) = self.live(|live| live.judge_list(&request.wall, &reading))?;
-        let (keys, mac) = self.live(|live| live.list_keys_of(&request.wall))?;
-        // Hashing and signing 16 MiB takes a moment; the lock is free meanwhile.
-        let trailer = trailer(&reading.body, mac.as_ref())?;
+        let wall = self.live(|live| live.wall(&request.wall, &reading))?;
+        // Following, hashing and signing 16 MiB takes a moment; the lock is free meanwhile.
+        let judged = judge(&reading, &wall)?;
+        self.live(|live| live.check_removals(&request.wall, &reading, &judged))?;
+        let trailer = trailer(&reading.body, wall.mac.as_ref())?;
         let parts: [&[u8]; 2] = [&reading.body, &trailer];
-        let mut signatures = Vec::with_capacity(keys.len());
-        for (key, held) in &keys {
+        let mut signatures = Vec::with_capacity(wall.keys.len());
+        for (key, held) in &wall.keys {
             if let Held::Signer(signer) = &**held {
                 let signature = Bytes(signer.sign(&parts)?);
                 let algorithm = signer.algorithm();
@@ -74,11 +95,15 @@ impl Module {
         self.live(|live| {
             live.log.room()?;
             // Another client may have had the next epoch signed meanwhile, and a key may have been suspended.
-            if live.list_keys_of(&request.wall)?.0.iter().map(|(id, _)| id).ne(keys.iter().map(|(id, _)| id))
-            {
+            let ids = |keys: &[(KeyId, Arc<Held>)]| keys.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+            if ids(&live.list_keys_of(&request.wall)?.0) != ids(&wall.keys) {
                 return Err(Refused::new(Refusal::KeyState, "the list's keys have changed; ask again"));
             }
-            let again = live.log.state().check_list(&request.wall, epoch, &reading.body_digest, removed)?;
+            let again = live.check_removals(&request.wall, &reading, &judged)?;
+            if again && live.log.state().list(&request.wall).is_none_or(|known| known.digest != digest) {
+                let why = "this epoch was signed before, under another MAC key; fetch the file that was signed, or sign the next epoch";
+                return Err(Refused::new(Refusal::ListMacKey, why));
+            }
             let event = ListEvent {
                 client: request.client.clone(),
                 wall: request.wall.clone(),
@@ -86,11 +111,11 @@ impl Module {
                 kind,
                 body: reading.body_digest,
                 digest,
-                effective: effective.digest,
-                singles: effective.singles,
-                ranges: effective.ranges,
-                removed,
-                keys: keys.iter().map(|(id, _)| id.clone()).collect(),
+                effective: judged.digest,
+                singles: judged.singles,
+                ranges: judged.ranges,
+                removed: judged.removed,
+                keys: ids(&wall.keys),
                 again,
             };
             let result = SignedList {
@@ -100,8 +125,8 @@ impl Module {
                 trailer: Bytes(trailer.to_vec()),
                 digest,
                 signatures,
-                removed,
-                effective: effective.digest,
+                removed: judged.removed,
+                effective: judged.digest,
             };
             self.prepare(live, Event::List(event), Prepared::List(result))
         })
@@ -122,46 +147,92 @@ fn read(buffer: &ListBuffer) -> Result<Reading, Refused> {
     Ok(Reading { list, body, body_digest, base, base_digest })
 }
 
-/// The list in force after this one.
-struct Effective {
-    digest: Digest,
-    singles: u64,
-    ranges: u64,
+/// What the list makes of the one in force.
+fn judge(reading: &Reading, wall: &Wall) -> Result<Judged, Refused> {
+    let epoch = u64::from(reading.list.version);
+    if let Some(known) = &wall.known
+        && (known.epoch, known.body) == (epoch, reading.body_digest)
+    {
+        // The same list again: what is in force is what the log says, and nobody leaves twice.
+        return Ok(Judged { digest: known.effective, singles: 0, ranges: 0, removed: 0 });
+    }
+    let base = reading.base.as_ref().filter(|_| reading.base_is(wall.known.as_ref()));
+    let effective = List::follow(base, &reading.list)
+        .map_err(|error| Refused::new(Refusal::ListFormat, error.to_string()))?;
+    let body = effective.to_bytes();
+    if body.len() > BODY_MAX {
+        // The next list has to bring it along, and could not.
+        let why = "the list in force would have more than 16 MiB; make a full list that uses ranges";
+        return Err(Refused::new(Refusal::TooLarge, why));
+    }
+    let removed = match (base, &wall.known) {
+        (Some(base), _) if lets_all_go(base, &reading.list, wall.day) => {
+            let nobody = List { singles: vec![], ranges: vec![], ..effective.clone() };
+            nobody.removed_since(base, REMOVALS_MAX)
+        }
+        (Some(base), _) => effective.removed_since(base, REMOVALS_MAX),
+        (None, None) => 0,
+        // Nobody knows who leaves.
+        (None, Some(_)) => REMOVALS_MAX + 1,
+    };
+    let (singles, ranges) = (effective.singles.len() as u64, effective.ranges.len() as u64);
+    Ok(Judged { digest: Sha256::digest(&body).into(), singles, ranges, removed })
 }
 
-impl Effective {
-    fn of(list: &List) -> Self {
-        let (singles, ranges) = (list.singles.len() as u64, list.ranges.len() as u64);
-        Self { digest: Sha256::digest(list.to_bytes()).into(), singles, ranges }
+/// Whether everybody on the list in force gets through sooner with this one: it ends before that one does, has ended already, or
+/// leaves a gap before it begins.
+fn lets_all_go(base: &List, next: &List, today: u64) -> bool {
+    let today = i64::try_from(today).unwrap_or(i64::MAX);
+    let gap = next.valid_from > base.valid_from && days(next.valid_from) > today + 1;
+    next.valid_to < base.valid_to || days(next.valid_to) < today || gap
+}
+
+impl Reading {
+    /// Whether the list in force that came along is the one that the log names.
+    fn base_is(&self, known: Option<&ListState>) -> bool {
+        match (known, &self.base) {
+            (None, None) => true,
+            (Some(known), Some(_)) => known.effective == self.base_digest,
+            _ => false,
+        }
     }
 }
 
 impl Live {
-    /// The list in force afterwards, and how many cards leave; the list in force now must be the one that the log names.
-    fn judge_list(&self, wall: &str, reading: &Reading) -> Result<(Effective, u64), Refused> {
+    /// Looks up what the list is judged by. The epoch first: a list out of order is that, whatever came along with it.
+    fn wall(&self, wall: &str, reading: &Reading) -> Result<Wall, Refused> {
+        let state = self.log.state();
         let epoch = u64::from(reading.list.version);
-        let known = self.log.state().list(wall);
-        if let Some(known) = known
-            && (known.epoch, known.body) == (epoch, reading.body_digest)
-        {
-            // The same list again: what is in force is what the log says, and nobody leaves twice.
-            return Ok((Effective { digest: known.effective, singles: 0, ranges: 0 }, 0));
+        let again = state.check_list(wall, epoch, &reading.body_digest, 0)?;
+        let known = state.list(wall).cloned();
+        // Officers may have approved a full list by its digest when the one in force is lost: who leaves is then their word.
+        let by_quorum = reading.list.kind == ListKind::Full
+            && state.approved_removals(wall, epoch, &reading.body_digest) > REMOVALS_MAX;
+        if !again && !by_quorum && !reading.base_is(known.as_ref()) {
+            let why = "the list in force that came along is not the one that the log names; bring that one, or have the \
+                       officers approve a full list without it";
+            return Err(Refused::new(Refusal::ListBase, why));
         }
-        // The epoch first: a list out of order is that, whatever came along with it.
-        self.log.state().check_list(wall, epoch, &reading.body_digest, 0)?;
-        let base = match (known, &reading.base) {
-            (None, None) => None,
-            (Some(known), Some(base)) if known.effective == reading.base_digest => Some(base),
-            _ => {
-                let why = "the list in force that came along is not the one that the log names";
-                return Err(Refused::new(Refusal::ListBase, why));
-            }
-        };
-        let effective = List::follow(base, &reading.list)
-            .map_err(|error| Refused::new(Refusal::ListFormat, error.to_string()))?;
-        let removed = base.map_or(0, |base| effective.removed_since(base, REMOVALS_MAX));
-        self.log.state().check_list(wall, epoch, &reading.body_digest, removed)?;
-        Ok((Effective::of(&effective), removed))
+        let (keys, mac) = self.list_keys_of(wall)?;
+        Ok(Wall { known, day: state.day(self.log.now()), keys, mac })
+    }
+
+    /// Whether so many may leave: with this list, and with all lists of this day. `true` if the list was signed before.
+    fn check_removals(&self, wall: &str, reading: &Reading, judged: &Judged) -> Result<bool, Refused> {
+        let state = self.log.state();
+        let (epoch, body) = (u64::from(reading.list.version), &reading.body_digest);
+        let again = state.check_list(wall, epoch, body, judged.removed)?;
+        let day = state.day(self.log.now());
+        let before = state.list(wall).map_or(0, |known| known.removed_on(day));
+        let by_quorum = state.approved_removals(wall, epoch, body) >= judged.removed;
+        if !again && !by_quorum && before + judged.removed > REMOVALS_MAX {
+            let why = format!(
+                "with {before} cards before, more than {REMOVALS_MAX} would leave this wall's lists in a day; have the officers \
+                 approve the list's digest"
+            );
+            return Err(Refused::new(Refusal::ListRemovals, why));
+        }
+        Ok(again)
     }
 
     /// Active signing keys of the wall's lists, and the newest active MAC key.

@@ -14,8 +14,11 @@ use wire::key::{SessionRule, Usage};
 use wire::purse::{is_date, is_time, to_hex};
 use wire::token::{LedgerToken, token_bytes};
 
-use super::{factors, no_such_key};
+use super::{days, factors, no_such_key};
 use crate::module::{Live, Module};
+
+/// The electronic deposit (ED); the electronic purse (EP) is 2.
+const DEPOSIT: u64 = 1;
 
 /// Days that a token's date may differ from the module's: midnight, time zones, a slow terminal.
 const DATE_SLACK: i64 = 1;
@@ -36,12 +39,13 @@ impl Module {
             let mut event = LoadEvent {
                 client: request.client.clone(),
                 key: request.key.clone(),
-                card,
+                card: live.purse_of(request.purse, card),
                 counter: request.counter,
                 amount: request.amount,
                 signer: request.signer.clone(),
                 question: question(request),
                 again: false,
+                replaces: token.replaces,
             };
             event.again = live.log.state().check_load(&event, now)?;
             live.check_budget(request, &card)?;
@@ -60,6 +64,12 @@ impl Module {
 }
 
 impl Live {
+    /// The purse that a load goes to: each has a counter of its own (card-crypto C). The electronic purse has the card's tag,
+    /// as it stands in logs from before; the deposit's is made from it.
+    fn purse_of(&self, purse: u64, card: [u8; 8]) -> [u8; 8] {
+        if purse == DEPOSIT { self.root.deposit_tag(&card) } else { card }
+    }
+
     fn check_token(&self, request: &LoadAuthorize, token: &LedgerToken, now: u64) -> Result<(), Refused> {
         let instance = self.log.state().instance().map(|known| known.instance);
         let same = Some(token.instance) == instance
@@ -143,41 +153,14 @@ fn fields(request: &LoadAuthorize) -> Result<LoadRequest, Refused> {
     })
 }
 
-/// Names everything that was asked but the client and the MAC: the same question has the same answer, any other none.
+/// Names everything that was asked but the client, the MAC and the signature: the same question has the same answer, any other
+/// none. A ledger may sign its token again; ECDSA then gives another signature over the same words.
 fn question(request: &LoadAuthorize) -> Id {
-    let asked = LoadAuthorize { client: String::new(), mac1: [0; 4], ..request.clone() };
+    let asked = LoadAuthorize { client: String::new(), mac1: [0; 4], signature: [0; 64], ..request.clone() };
     let digest: [u8; 32] = Sha256::digest(asked.to_cbor()).into();
     digest.first_chunk().copied().unwrap_or_default()
 }
 
 fn is_digits(bcd: &[u8]) -> bool {
     bcd.iter().all(|byte| byte >> 4 <= 9 && byte & 15 <= 9)
-}
-
-/// Days since 1970-01-01 of a BCD date (Gregorian; Howard Hinnant's counting from 1 March).
-fn days(date: [u8; 4]) -> i64 {
-    let [century, year, month, day] = date.map(|byte| i64::from(byte >> 4) * 10 + i64::from(byte & 15));
-    let (year, month) = (century * 100 + year, month);
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_days() {
-        for (date, day) in [
-            ([0x19, 0x70, 0x01, 0x01], 0),
-            ([0x20, 0x00, 0x02, 0x29], 11_016),
-            ([0x20, 0x00, 0x03, 0x01], 11_017),
-            ([0x20, 0x26, 0x11, 0x24], 20_781),
-        ] {
-            assert_eq!(days(date), day, "{date:02x?}");
-        }
-    }
 }

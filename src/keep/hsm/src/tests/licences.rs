@@ -123,7 +123,11 @@ fn a_licence_has_its_time() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     grant(&|licence| (licence.not_before, licence.not_after) = (now - 100, now - 1)).unwrap();
     assert_eq!(code(mint.cards(KeyForm::Tr31, &[0])), Refusal::LicenceExpired);
-    grant(&|licence| (licence.id, licence.not_before) = ([0x13; 16], now + 1000)).unwrap();
+    grant(&|licence| {
+        (licence.id, licence.not_before) = ([0x13; 16], now + 1000);
+        (licence.first, licence.last) = (serial(100), serial(199));
+    })
+    .unwrap();
     let early = CardKeys { licence: [0x13; 16], ..request(KeyForm::Tr31, &[0]) };
     assert_eq!(code(mint.ask(KeydRequest::CardKeys(early))), Refusal::LicenceExpired);
     grant(&|licence| licence.id = [0x14; 16]).unwrap();
@@ -233,6 +237,41 @@ fn blocks_hold_the_card_key() {
         "one challenge is for one command"
     );
     assert_eq!(sets.issued, 2, "all of it was the same two cards");
+}
+
+/// 128 cards with 32 roles would fill more than a frame: refused before they count, and so many fewer go.
+#[test]
+fn an_answer_that_no_frame_holds_counts_nothing() {
+    let mint = Mint::new();
+    let long = |name: &str| format!("{name:x<32}");
+    let master =
+        key(&format!("transit/{}/{}", long("set"), long("role")), Algorithm::Tdes, &[Usage::DeriveCard]);
+    mint.decide(Action::GenerateKey(master.clone())).unwrap();
+    mint.set(&master.id(), KeyState::Active).unwrap();
+    let mut profile = Mint::profile(1);
+    while profile.roles.len() < wire::profile::ROLES_MAX {
+        let name = long(&format!("role-{}-", profile.roles.len()));
+        profile.roles.push(role(&name, &master));
+    }
+    let names = profile.roles.iter().map(|role| role.role.clone()).collect();
+    let digest = profile.digest();
+    mint.decide(Action::SetProfile(profile)).unwrap();
+    let licence = Licence { profile: digest, roles: names, last: serial(999), ..mint.licence(200) };
+    mint.decide(Action::GrantLicence(licence)).unwrap();
+    let ask = |form, cards: u64| mint.cards(form, &(0..cards).collect::<Vec<_>>());
+    let refused = ask(KeyForm::Sealed, 128).map(|_| ()).unwrap_err();
+    assert!(refused.code == Refusal::TooLarge && refused.message.contains("fewer cards"), "{refused}");
+    // The edge: the most cards that fit are answered whole, one more is refused.
+    let size =
+        |sets: &CardKeySets| to_frame(&KeydResponse::Prepared(Prepared::CardKeys(sets.clone()))).len() - 4;
+    let each = (size(&ask(KeyForm::Sealed, 2).unwrap()) - size(&ask(KeyForm::Sealed, 1).unwrap())) as u64;
+    let most = (FRAME_MAX as u64 - 2_000) / each;
+    let sets = ask(KeyForm::Sealed, most).unwrap();
+    assert!(sets.issued == most && size(&sets) <= FRAME_MAX, "{most} cards");
+    let over = (most + 1..=128).find(|cards| ask(KeyForm::Sealed, *cards).is_err()).unwrap();
+    assert!(over <= most + 2, "{over} after {most}");
+    let counted = mint.module.live(|live| Ok(live.log.state().licence(&LICENCE).unwrap().issued())).unwrap();
+    assert_eq!(counted, over - 1, "what was refused was not counted");
 }
 
 /// Prepare → release: no block leaves before its entry is durable, and none leaves twice.

@@ -44,6 +44,89 @@ fn one_answer_per_card_and_counter() {
     assert!(mint.authorize(mint.load(4, 10_000, plain)).unwrap().again, "a restart forgets no answer");
 }
 
+/// A new session of the card at the same counter: another random, another MAC1.
+fn again_at_the_card(mint: &Mint, amount: u64, random: u8, replaces: Option<u64>) -> LoadAuthorize {
+    mint.load(3, amount, |request, token| {
+        request.random = [random; 4];
+        request.mac1 = mac1(request);
+        token.replaces = replaces;
+    })
+}
+
+#[test]
+fn a_lost_answer_does_not_lock_the_card() {
+    let mint = Mint::new();
+    mint.enrol(250);
+    let size = || mint.module.live(|live| Ok(live.log.state().size())).unwrap();
+    let entry = size();
+    let first = mint.authorize(mint.load(3, 100, plain)).unwrap();
+    let refused = mint.authorize(again_at_the_card(&mint, 100, 9, None)).unwrap_err();
+    assert!(
+        refused.code == Refusal::TokenUsed && refused.message.contains(&format!("replaces entry {entry}"))
+    );
+    for wrong in [entry - 1, entry + 1] {
+        let load = again_at_the_card(&mint, 100, 9, Some(wrong));
+        assert_eq!(code(mint.authorize(load)), Refusal::TokenUsed, "another entry");
+    }
+    let less = again_at_the_card(&mint, 99, 9, Some(entry));
+    assert_eq!(code(mint.authorize(less)), Refusal::TokenUsed, "the card may yet take the first");
+    let load = again_at_the_card(&mint, 100, 9, Some(entry));
+    let forged = LoadAuthorize { mac1: [0; 4], ..load.clone() };
+    assert_eq!(code(mint.authorize(forged)), Refusal::MacWrong);
+    let second = mint.authorize(load.clone()).unwrap();
+    assert_eq!(second.mac2, mac2(&load, &second));
+    assert!(second.mac2 != first.mac2 && !second.again);
+    assert_eq!(code(mint.authorize(mint.load(3, 100, plain))), Refusal::TokenUsed, "the first is over");
+
+    // A ledger that signs the same words again asks the same; the same token for another session of the card does not.
+    let mint = mint.restarted();
+    let resigned = LoadAuthorize { signature: other_signature(&mint, &load), ..load.clone() };
+    assert_ne!(resigned.signature, load.signature);
+    let third = mint.authorize(resigned).unwrap();
+    assert_eq!((third.mac2, third.again), (second.mac2, true));
+    let taken = LoadAuthorize { random: [8; 4], ..load };
+    assert_eq!(code(mint.authorize(LoadAuthorize { mac1: mac1(&taken), ..taken })), Refusal::TokenUsed);
+    let spent = mint.load(4, 51, plain);
+    assert_eq!(
+        code(mint.authorize(spent)),
+        Refusal::ValueCeiling,
+        "what replaces is counted beside what it replaces"
+    );
+    mint.authorize(mint.load(4, 50, plain)).unwrap();
+}
+
+/// (r, n − s) is as good as (r, s): a second signature over the same words.
+fn other_signature(mint: &Mint, load: &LoadAuthorize) -> [u8; 64] {
+    let signature =
+        p256::ecdsa::Signature::from_slice(&seal::sign(&mint.ledger, &token_bytes(&load.token))).unwrap();
+    let (r, s) = signature.split_scalars();
+    p256::ecdsa::Signature::from_scalars(r.to_bytes(), (-*s).to_bytes()).unwrap().to_bytes().into()
+}
+
+#[test]
+fn each_purse_has_its_counter() {
+    let mint = Mint::new();
+    mint.enrol(1_000_000);
+    let deposit = |counter| {
+        mint.load(counter, 100, |request, token| {
+            (request.purse, token.purse) = (1, 1);
+            request.mac1 = mac1(request);
+        })
+    };
+    mint.authorize(mint.load(9, 100, plain)).unwrap();
+    assert!(!mint.authorize(deposit(2)).unwrap().again);
+    assert!(!mint.authorize(deposit(9)).unwrap().again);
+    assert_eq!(code(mint.authorize(deposit(8))), Refusal::LoadCounter);
+    assert!(mint.authorize(mint.load(9, 100, plain)).unwrap().again);
+    // One card, one budget: guesses at either purse are guesses at one key.
+    for guess in 1..=16_u8 {
+        let mut load = if guess % 2 == 0 { deposit(10) } else { mint.load(10, 100, plain) };
+        load.mac1[3] ^= guess;
+        assert_eq!(code(mint.authorize(load)), Refusal::MacWrong);
+    }
+    assert_eq!(code(mint.authorize(deposit(10))), Refusal::Withheld);
+}
+
 fn mac2(load: &LoadAuthorize, answer: &LoadAnswer) -> [u8; 4] {
     use cardcrypto::diversify;
     use wire::key::Algorithm::Sm4;
@@ -150,7 +233,7 @@ fn a_key_does_one_thing() {
     let mint = Mint::new();
     mint.enrol(1_000_000);
     let all = mint.keys();
-    assert_eq!(all.len(), 8);
+    assert_eq!(all.len(), 9);
     for info in &all {
         let (id, usage) = (info.attributes.id(), &info.attributes.usage);
         let target = CardTarget {
@@ -186,7 +269,7 @@ fn a_key_does_one_thing() {
         }
     }
     let apdu = |action| {
-        let key = id("transit/purse/control", 1);
+        let key = id("transit/purse/maintenance", 1);
         let target = CardTarget {
             client: "c".into(),
             key,
@@ -206,6 +289,6 @@ fn a_key_does_one_thing() {
         let update = UpdateBinary { sfi, offset, data: Bytes(vec![7; len]) };
         assert_eq!(apdu(ScriptAction::UpdateBinary(update)), Err(Refusal::BadScript), "{sfi} {offset} {len}");
     }
-    mint.set(&id("transit/purse/control", 1), KeyState::Suspended).unwrap();
+    mint.set(&id("transit/purse/maintenance", 1), KeyState::Suspended).unwrap();
     assert_eq!(apdu(ScriptAction::BlockCard(wire::cbor::Empty {})), Err(Refusal::NoSuchKey));
 }

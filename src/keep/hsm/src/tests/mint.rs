@@ -73,7 +73,7 @@ pub(super) fn role(name: &str, key: &KeyAttributes) -> ProfileRole {
         block_usage: "E2".into(),
         block_mode: "N".into(),
         session: key.session,
-        mac: MacLayout::Load,
+        mac: MacLayout::LineProtection,
     }
 }
 
@@ -91,7 +91,8 @@ impl Mint {
         );
         mint.import(&key("transit/perso/line-1", Algorithm::Aes, &[Usage::WrapKeys]), KBPK);
         for (lineage, algorithm, usage) in [
-            ("transit/purse/control", Algorithm::Tdes, &[Usage::IssueScript, Usage::DeriveCard][..]),
+            ("transit/purse/control", Algorithm::Tdes, &[Usage::DeriveCard][..]),
+            ("transit/purse/maintenance", Algorithm::Tdes, &[Usage::IssueScript, Usage::DeriveCard]),
             ("transit/purse/external", Algorithm::Sm4, &[Usage::AnswerAuth, Usage::DeriveCard]),
             ("transit/purse/pin", Algorithm::Tdes, &[Usage::ReloadPin, Usage::DeriveCard]),
             ("transit/blacklist/sm2", Algorithm::Sm2, &[Usage::SignList]),
@@ -143,9 +144,13 @@ impl Mint {
                 role("control", &key("transit/purse/control", Algorithm::Tdes, &[])),
                 ProfileRole {
                     session: Some(SessionRule::Padded),
+                    mac: MacLayout::Load,
                     ..role("load", &key("transit/purse/load", Algorithm::Sm4, &[]))
                 },
-                role("external", &key("transit/purse/external", Algorithm::Sm4, &[])),
+                ProfileRole {
+                    mac: MacLayout::Authentication,
+                    ..role("external", &key("transit/purse/external", Algorithm::Sm4, &[]))
+                },
             ],
             control: Some("control".into()),
         }
@@ -256,6 +261,7 @@ impl Mint {
             terminal: request.terminal,
             date: today(),
             time: [0x09, 0x30, 0x15],
+            replaces: None,
         };
         request.mac1 = mac1(&request);
         edit(&mut request, &mut token);
@@ -327,8 +333,13 @@ pub(super) fn ask(module: &Module, request: KeydRequest) -> Result<Prepared, Ref
 
 /// Today in BCD, counted from the system's clock.
 pub(super) fn today() -> [u8; 4] {
+    bcd_date(today_number())
+}
+
+/// Today, days since 1970.
+pub(super) fn today_number() -> i64 {
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    bcd_date(i64::try_from(seconds / 86_400).unwrap())
+    i64::try_from(seconds / 86_400).unwrap()
 }
 
 /// BCD date of a day since 1970, by counting years and months.

@@ -10,6 +10,7 @@ mod licences;
 mod lists;
 mod loads;
 mod mint;
+mod restrict;
 mod room;
 mod witnesses;
 

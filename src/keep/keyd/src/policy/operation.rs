@@ -29,10 +29,16 @@ pub enum Operation {
     MacsVerify,
     /// `GET /v1/receipts/…`.
     ReceiptsRead,
-    /// `POST /v1/scripts/issue`, but for what [`Self::ScriptsUnblock`] is for.
+    /// `POST /v1/scripts/issue`, but for what [`Self::ScriptsUnblock`] is for. See there what the difference is worth.
     ScriptsIssue,
     /// `POST /v1/scripts/issue` for scripts that give a card back: unblocking an application, reloading a PIN. Apart from
-    /// the others so that no one desk blocks and unblocks (citycard-features §9.1: four eyes for unlock).
+    /// the others so that no one desk is asked to block and to unblock (citycard-features §9.1: four eyes for unlock).
+    ///
+    /// The two part honest desks, and nothing else. Line protection covers the card's challenge XOR the command's header
+    /// (card-crypto I.1), and the desk says what the challenge is: the answer to one block command is the MAC of an unblock
+    /// command under another challenge. So whoever may issue a line-protected script under a key has all of them of its length
+    /// for that card. The log says what was asked, not what the card got. A wall that holds a dishonest desk needs a challenge
+    /// that the module has from the card itself. A PIN reload is under a key of its own and is apart in earnest.
     ScriptsUnblock,
     /// `POST /v1/settlement/verify`.
     SettlementVerify,

@@ -143,7 +143,9 @@ rows! {
     LIST_REMOVALS = "list-removals" 403 Acted, "The list takes more cards off than may go without a quorum", "移出名单的卡片超过限额",
         "Have the officers approve the list's digest, then send it again.";
     LIST_BASE = "list-base" 409 Acted, "keyd's copy of the list in force is not the one that the log names", "在用名单副本与日志不符",
-        "Operators: put the full list in force at state_dir/blacklists/WALL.base (keyd's SPEC.md, Blacklists), then send the list again.";
+        "Operators: put the full list in force at state_dir/blacklists/WALL.base (keyd's SPEC.md, Blacklists), then send the list again; where it is lost, officers approve a full list's digest.";
+    LIST_MAC_KEY = "list-mac-key" 409 Changed, "This epoch was signed before, under another MAC key", "该期名单已用另一 MAC 密钥签发",
+        "GET /v1/blacklists/{wall} gives the file that was signed; or build the next epoch.";
     NO_SUCH_TOKEN = "no-such-token" 404 Acted, "There is no such ledger key for this wall, or it has ended", "没有此账务密钥或已停用",
         "Check signer; the officers enrol ledger keys.";
     BAD_TOKEN = "bad-token" 422 Changed, "The ledger's token is not one, or its signature is wrong", "账务凭证无效",
@@ -151,7 +153,7 @@ rows! {
     TOKEN_MISMATCH = "token-mismatch" 422 Changed, "The token is for another load", "账务凭证与圈存内容不符",
         "Send the token of this card, counter, amount and terminal.";
     TOKEN_USED = "token-used" 409 Changed, "This card and counter were answered for another load", "此卡此序号已用于另一笔圈存",
-        "Do not debit again: the card's next counter shows whether it was loaded (圈存 resolution).";
+        "Do not debit again before the ledger has resolved the load; if it was not credited, its next token replaces the entry in the detail.";
     LOAD_COUNTER = "load-counter" 409 Changed, "A higher counter of this card was answered before", "联机序号低于已处理的序号",
         "Read the card again; an old session is over.";
     MAC_WRONG = "mac-wrong" 422 Changed, "The card's MAC is wrong", "卡片 MAC 错误",
@@ -240,6 +242,7 @@ pub(crate) const fn of_module(code: Code) -> Option<&'static Row> {
         Code::ListEpoch => &LIST_EPOCH,
         Code::ListRemovals => &LIST_REMOVALS,
         Code::ListBase => &LIST_BASE,
+        Code::ListMacKey => &LIST_MAC_KEY,
         Code::NoSuchToken => &NO_SUCH_TOKEN,
         Code::BadToken => &BAD_TOKEN,
         Code::TokenMismatch => &TOKEN_MISMATCH,

@@ -57,7 +57,7 @@ impl LogState {
             Event::Single(event) => self.wrong(&event.wrong),
             Event::Failures(event) => self.wrong(&event.wrong),
             Event::Issued(event) => self.issued(event, seconds(entry)),
-            Event::List(event) => self.signed_list(event),
+            Event::List(event) => self.signed_list(event, seconds(entry)),
             Event::Load(event) => self.load(event, seconds(entry)),
             Event::Script(event) => {
                 ensure(self.keys.contains_key(&event.key), "a script with a key that does not exist")

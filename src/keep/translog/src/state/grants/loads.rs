@@ -42,6 +42,10 @@ pub struct CardMark {
     pub counter: u64,
     /// What was asked.
     pub question: Id,
+    /// Fen.
+    pub amount: u64,
+    /// The newest entry that answered it.
+    pub index: u64,
 }
 
 impl LogState {
@@ -68,21 +72,39 @@ impl LogState {
 
     /// Whether this load may be answered at `now`, Unix seconds: `true` says that it was answered before, so that nothing is counted again.
     ///
+    /// A card's counter moves only with a credit, so a load whose answer was lost is done over at the same counter: by a token
+    /// that names the newest answer, and for no less. MAC1 cannot show that the card is beyond the first session, because it
+    /// covers nothing of ours and may have been taken before; but the card takes one of the answers at most, and whichever it
+    /// takes, the ledger has been paid that much.
+    ///
     /// # Errors
     /// `TokenUsed`, `LoadCounter`, `ValueCeiling`.
     pub fn check_load(&self, event: &LoadEvent, now: u64) -> Result<bool, Refused> {
-        match self.card_mark(&event.card) {
-            Some(mark) if mark.counter == event.counter && mark.question == event.question => {
+        let used = |why: String| refuse(Refusal::TokenUsed, why);
+        match (self.card_mark(&event.card), event.replaces) {
+            (Some(mark), _) if mark.counter == event.counter && mark.question == event.question => {
                 return Ok(true);
             }
-            Some(mark) if mark.counter == event.counter => {
-                return refuse(
-                    Refusal::TokenUsed,
-                    "this card and counter were answered for another question; resolve the load by the card's next counter",
-                );
+            (Some(mark), Some(index)) if mark.counter == event.counter && mark.index == index => {
+                if event.amount < mark.amount {
+                    return used(format!(
+                        "a load of {} fen was answered at this counter, and the card may yet take it; sign no less",
+                        mark.amount
+                    ));
+                }
             }
-            Some(mark) if mark.counter > event.counter => {
+            (Some(mark), _) if mark.counter == event.counter => {
+                return used(format!(
+                    "this card and counter were answered for another question in entry {}; if the ledger finds that load not \
+                     credited, it signs a token that replaces entry {}",
+                    mark.index, mark.index
+                ));
+            }
+            (Some(mark), _) if mark.counter > event.counter => {
                 return refuse(Refusal::LoadCounter, "a higher counter of this card was answered before");
+            }
+            (_, Some(_)) => {
+                return used("the token replaces a load, and none was answered at this counter".into());
             }
             _ => {}
         }
@@ -103,14 +125,20 @@ impl LogState {
         ensure(self.key(&event.key).is_some(), "a load with a key that does not exist")?;
         let again = self.check_load(event, now).map_err(refused)?;
         ensure(again == event.again, "the entry is wrong about whether the load was answered before")?;
+        // Also an answer that is given again moves the mark: a ledger's resolution counts only if it knew of the newest.
+        let mark = CardMark {
+            counter: event.counter,
+            question: event.question,
+            amount: event.amount,
+            index: self.size,
+        };
+        self.grants.cards.insert(event.card, mark);
         if !again {
             let day = self.day(now);
             if let Some(token) = self.grants.tokens.get_mut(&event.signer) {
                 token.spent = token.spent_on(day) + event.amount;
                 token.day = day;
             }
-            let mark = CardMark { counter: event.counter, question: event.question };
-            self.grants.cards.insert(event.card, mark);
         }
         self.grants.link(b"load", &event.to_cbor());
         Ok(())

@@ -150,7 +150,11 @@ fn a_grant_that_ended_is_over() {
 }
 
 fn load(counter: u64, amount: u64, question: u8, again: bool) -> Event {
-    Event::Load(LoadEvent {
+    Event::Load(load_event(counter, amount, question, again))
+}
+
+fn load_event(counter: u64, amount: u64, question: u8, again: bool) -> LoadEvent {
+    LoadEvent {
         client: "c".into(),
         key: key_id(1),
         card: [7; 8],
@@ -159,7 +163,8 @@ fn load(counter: u64, amount: u64, question: u8, again: bool) -> Event {
         signer: "bank".into(),
         question: [question; 16],
         again,
-    })
+        replaces: None,
+    }
 }
 
 #[test]
@@ -181,6 +186,35 @@ fn no_log_can_hold_a_load_twice() {
     }
     room.run(Action::RevokeToken(TokenName { name: "bank".into() })).unwrap();
     room.refuses(NOW, &load(6, 1, 6, false), "ledger key");
+}
+
+#[test]
+fn a_lost_load_is_replaced_once_and_for_no_less() {
+    let mut room = Room::granted();
+    let replace = |amount, question, again, entry| {
+        let event = load_event(3, amount, question, again);
+        Event::Load(LoadEvent { replaces: Some(entry), ..event })
+    };
+    room.refuses(NOW, &replace(20, 2, false, 0), "none was answered");
+    let first = room.state.size();
+    room.at(NOW, &load(3, 20, 1, false)).unwrap();
+    for entry in [first - 1, first + 1] {
+        room.refuses(NOW, &replace(20, 2, false, entry), &format!("in entry {first};"));
+    }
+    room.refuses(NOW, &replace(19, 2, false, first), "no less");
+    room.refuses(NOW, &replace(81, 2, false, first), "used up");
+    // The answer was given out once more: what was resolved before that is not what is now.
+    room.at(NOW, &load(3, 20, 1, true)).unwrap();
+    room.refuses(NOW, &replace(20, 2, false, first), "in entry");
+    room.refuses(NOW, &replace(20, 2, true, first + 1), "answered before");
+    room.at(NOW, &replace(20, 2, false, first + 1)).unwrap();
+    room.at(NOW, &replace(20, 2, true, first + 1)).unwrap();
+    room.refuses(NOW, &load(3, 20, 1, true), "another question");
+    room.refuses(NOW, &replace(20, 3, false, first + 1), "another question");
+    // Both answers count.
+    room.refuses(NOW, &load(4, 61, 4, false), "used up");
+    room.at(NOW, &load(4, 60, 4, false)).unwrap();
+    room.refuses(NOW, &replace(20, 5, false, first + 3), "higher counter");
 }
 
 fn list(epoch: u64, body: u8, removed: u64, again: bool) -> Event {

@@ -1,0 +1,154 @@
+//! What the module refuses of officers' commands beside the rules of the log.
+
+use translog::entry::{CommandEvent, Event};
+use wire::cbor::Bytes;
+use wire::command::{Action, Named};
+use wire::error::{Refusal, Refused};
+use wire::frame::*;
+use wire::key::{Algorithm, FactorSource, KeyAttributes, Usage};
+use wire::licence::Licence;
+use wire::profile::{AppletProfile, MacLayout, ProfileRole};
+
+use super::mint::*;
+use super::room::ISSUER;
+
+fn generate(mint: &Mint, attributes: KeyAttributes) -> Result<CommandDone, Refused> {
+    mint.decide(Action::GenerateKey(attributes))
+}
+
+/// A profile whose control role has this master.
+fn controlled_by(mint: &Mint, lineage: &str, usage: &[Usage]) -> AppletProfile {
+    let attributes = key(lineage, Algorithm::Tdes, usage);
+    generate(mint, attributes.clone()).unwrap();
+    let mut profile = Mint::profile(1);
+    profile.roles[0] = role("control", &key(lineage, Algorithm::Tdes, &[]));
+    profile
+}
+
+#[test]
+fn a_control_key_does_nothing_else() {
+    let mint = Mint::new();
+    for usage in [Usage::IssueScript, Usage::AnswerAuth, Usage::ReloadPin] {
+        let profile = controlled_by(&mint, &format!("transit/purse/c-{usage}"), &[usage, Usage::DeriveCard]);
+        let refused = mint.decide(Action::SetProfile(profile)).unwrap_err();
+        assert_eq!(refused.code, Refusal::BadProfile, "{usage}");
+        assert!(refused.message.contains("control key"), "{refused}");
+    }
+    mint.decide(Action::SetProfile(Mint::profile(1))).unwrap();
+    // Nor does its next version.
+    let next = |usage: &[Usage]| {
+        let mut next = key("transit/purse/control", Algorithm::Tdes, usage);
+        next.version.0 = 2;
+        generate(&mint, next)
+    };
+    assert_eq!(next(&[Usage::IssueScript, Usage::DeriveCard]).unwrap_err().code, Refusal::KeyAttributes);
+    next(&[Usage::DeriveCard]).unwrap();
+}
+
+/// A log from before the rule may hold such a profile: then there are no WRITE KEY commands.
+#[test]
+fn an_old_profile_writes_no_keys_under_a_control_key_that_signs_scripts() {
+    let mint = Mint::new();
+    let profile = controlled_by(&mint, "transit/purse/both", &[Usage::IssueScript, Usage::DeriveCard]);
+    mint.set(&id("transit/purse/both", 1), wire::key::KeyState::Active).unwrap();
+    let digest = profile.digest();
+    let signed = mint.people.signed(Action::SetProfile(profile));
+    let event = Event::Command(CommandEvent { command: Bytes(signed), made: None, card: None });
+    mint.module.live(|live| live.log.make(&mint.module.random, event, None)).unwrap();
+    mint.decide(Action::GrantLicence(Licence { profile: digest, ..mint.licence(5) })).unwrap();
+    let mut request = request(KeyForm::WriteKey, &[3]);
+    request.roles = vec!["load".into()];
+    request.cards[0].challenge = Some([1, 2, 3, 4]);
+    let refused = mint.ask(KeydRequest::CardKeys(request)).unwrap_err();
+    assert_eq!(refused.code, Refusal::BadProfile);
+    mint.cards(KeyForm::Tr31, &[3]).unwrap();
+}
+
+#[test]
+fn a_layout_is_what_the_master_answers() {
+    let mint = Mint::new();
+    let all = MacLayout::ALL;
+    for (lineage, algorithm, layout) in [
+        ("transit/purse/load", Algorithm::Sm4, MacLayout::Load),
+        ("transit/purse/external", Algorithm::Sm4, MacLayout::Authentication),
+        ("transit/purse/maintenance", Algorithm::Tdes, MacLayout::LineProtection),
+        ("transit/purse/pin", Algorithm::Tdes, MacLayout::Pin),
+    ] {
+        for mac in all {
+            let mut profile = Mint::profile(1);
+            let usage = if layout == MacLayout::Load { &[Usage::AuthorizeLoad][..] } else { &[] };
+            let attributes = key(lineage, algorithm, usage);
+            profile.roles.push(ProfileRole { mac: *mac, ..role("tried", &attributes) });
+            profile.version = 1 + mint.module.live(|live| Ok(live.log.state().size())).unwrap();
+            let set = mint.decide(Action::SetProfile(profile));
+            assert_eq!(set.is_ok(), *mac == layout, "{lineage} as {mac}: {set:?}");
+            assert!(set.err().is_none_or(|refused| refused.code == Refusal::BadProfile));
+        }
+    }
+    // A master that only leaves as card keys may be for whatever the card does with it.
+    for mac in all {
+        let mut profile = Mint::profile(1);
+        profile.roles[0].mac = *mac;
+        profile.version = 1 + mint.module.live(|live| Ok(live.log.state().size())).unwrap();
+        mint.decide(Action::SetProfile(profile)).unwrap();
+    }
+}
+
+#[test]
+fn load_masters_of_a_wall_tell_cards_apart_alike() {
+    let mint = Mint::new();
+    let with = |lineage: &str, levels: &[FactorSource]| {
+        let usage = [Usage::AuthorizeLoad];
+        generate(&mint, KeyAttributes { levels: levels.to_vec(), ..key(lineage, Algorithm::Sm4, &usage) })
+    };
+    for (at, levels) in [
+        &[FactorSource::ASN_RIGHT8][..],
+        &[FactorSource::ISSUER_ID, FactorSource::CHIP],
+        &[FactorSource::Literal([1; 8]), FactorSource::ASN_RIGHT8],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let refused = with(&format!("transit/purse/load-{at}"), levels).unwrap_err();
+        assert_eq!(refused.code, Refusal::KeyAttributes, "{levels:?}");
+        assert!(refused.message.contains("transit/purse/load@01"), "{refused}");
+    }
+    with(
+        "transit/purse/load-x",
+        &[FactorSource::ISSUER_ID, FactorSource::Literal([1; 8]), FactorSource::ASN_RIGHT8],
+    )
+    .unwrap();
+    with("campus/purse/load", &[FactorSource::ASN_RIGHT8]).unwrap();
+}
+
+#[test]
+fn a_card_number_has_one_live_licence() {
+    let mint = Mint::new();
+    mint.grant(5);
+    let mut neighbour = ISSUER;
+    neighbour[7] ^= 1;
+    let other = |edit: &dyn Fn(&mut Licence)| {
+        let mut licence = Licence {
+            id: [0x22; 16],
+            line: "spiffe://weihai.example/perso/line-2".into(),
+            ..mint.licence(1)
+        };
+        edit(&mut licence);
+        mint.decide(Action::GrantLicence(licence))
+    };
+    for (first, last) in [(0, 99), (99, 120), (50, 60), (99, 99)] {
+        let refused =
+            other(&|licence| (licence.first, licence.last) = (serial(first), serial(last))).unwrap_err();
+        assert_eq!(refused.code, Refusal::BadLicence, "{first} to {last}");
+        assert!(refused.message.contains(&wire::purse::to_hex(&LICENCE)), "{refused}");
+    }
+    other(&|licence| (licence.first, licence.last, licence.id) = (serial(100), serial(199), [0x23; 16]))
+        .unwrap();
+    other(&|licence| (licence.issuer, licence.id) = (neighbour, [0x24; 16])).unwrap();
+    mint.decide(Action::RevokeLicence(Named { id: LICENCE })).unwrap();
+    other(&|_| ()).unwrap();
+    // A licence of a profile that is over can never be used again.
+    mint.decide(Action::SetProfile(Mint::profile(2))).unwrap();
+    let digest = Mint::profile(2).digest();
+    other(&|licence| (licence.profile, licence.id) = (digest, [0x25; 16])).unwrap();
+}

@@ -211,6 +211,7 @@ pub(crate) fn refusal(code: Refusal) -> &'static str {
         R::ListEpoch => "名单期号不是下一期。",
         R::ListRemovals => "移出的卡过多,须由安全官批准。",
         R::ListBase => "所附的现行名单不是日志中的那一份。",
+        R::ListMacKey => "该期名单已用另一 MAC 密钥签发过。",
         R::NoSuchToken => "没有这样的账务密钥,或已停用。",
         R::BadToken => "账务令牌无效。",
         R::TokenMismatch => "账务令牌与请求不符。",

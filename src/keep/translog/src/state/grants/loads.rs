@@ -85,25 +85,23 @@ impl LogState {
             (Some(mark), _) if mark.counter == event.counter && mark.question == event.question => {
                 return Ok(true);
             }
-            (Some(mark), Some(index)) if mark.counter == event.counter && mark.index == index => {
-                if event.amount < mark.amount {
-                    return used(format!(
-                        "a load of {} fen was answered at this counter, and the card may yet take it; sign no less",
-                        mark.amount
-                    ));
-                }
-            }
-            (Some(mark), _) if mark.counter == event.counter => {
+            (Some(mark), replaces) if mark.counter == event.counter && replaces != Some(mark.index) => {
                 return used(format!(
                     "this card and counter were answered for another question in entry {}; if the ledger finds that load not \
                      credited, it signs a token that replaces entry {}",
                     mark.index, mark.index
                 ));
             }
+            (Some(mark), _) if mark.counter == event.counter && event.amount < mark.amount => {
+                return used(format!(
+                    "a load of {} fen was answered at this counter, and the card may yet take it; sign no less",
+                    mark.amount
+                ));
+            }
             (Some(mark), _) if mark.counter > event.counter => {
                 return refuse(Refusal::LoadCounter, "a higher counter of this card was answered before");
             }
-            (_, Some(_)) => {
+            (mark, Some(_)) if mark.is_none_or(|mark| mark.counter < event.counter) => {
                 return used("the token replaces a load, and none was answered at this counter".into());
             }
             _ => {}

@@ -89,6 +89,8 @@ const NEVER_TO_CLIENTS: &[Code] = &[
     Code::RecordMissing,
     Code::AckForged,
     Code::Unwitnessed,
+    Code::Retention,
+    Code::BadWitnesses,
     Code::BadClient,
     Code::Unwitnessed,
     Code::Retention,

@@ -90,6 +90,7 @@ impl Module {
 
     fn carry_out(&self, live: &mut Live, command: Command, bytes: &[u8]) -> Result<CommandDone, Refused> {
         live.log.room()?;
+        live.check_restrictions(&command.action)?;
         match command.action {
             Action::ImportKey(spec) => live.start_import(command.id, bytes, spec),
             Action::GenerateKey(attributes) => self.generate(live, bytes, attributes),
@@ -235,7 +236,8 @@ impl Module {
         let signed = SignedCommand::from_cbor(&import.signed).map_err(|_| {
             Refused::new(Refusal::BadCommand, "the import's command is gone; submit it again")
         })?;
-        check(live, &signed)?;
+        let command = check(live, &signed)?;
+        live.check_restrictions(&command.action)?;
         let mut key = self.arena.zeroed(KEY_LEN).map_err(|_| full())?;
         for component in import.components.values() {
             component
@@ -269,10 +271,7 @@ fn check(live: &Live, signed: &SignedCommand) -> Result<Command, Refused> {
         )),
         // A set of witnesses that is dead must not hold the instance or its keys for ever; what officers did is in the log.
         Action::SetWitnesses(_) | Action::Zeroise(_) => Ok(command),
-        _ => {
-            live.check_restrictions(&command.action)?;
-            live.log.begun().map(|()| command)
-        }
+        _ => live.log.begun().map(|()| command),
     }
 }
 

@@ -189,7 +189,7 @@ pub struct StatusBody {
     pub rehearsal: Option<bool>,
     /// Durable log size.
     pub log_size: Option<u64>,
-    /// `unwitnessed` until there are witnesses.
+    /// `unwitnessed`, `witnessed`, `waiting` or `grace`, as the module says (hsm/SPEC.md, Witnesses).
     pub witness: Option<String>,
     /// What ends by itself: keyd's certificate, the clients' CAs and revocation lists, and the certificates of clients: the
     /// asking client's own, all of them for who may read the log, which names clients too. Absent where keyd does not say.

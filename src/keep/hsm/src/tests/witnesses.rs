@@ -104,6 +104,12 @@ fn after_a_restart_nothing_is_served_before_the_quorum_has_seen_the_boot() {
     let Town { people, module, disk, mut witnesses } = town(ALL);
     let old_head = witnesses.cosign(&disk);
     drop(module);
+    // Another boot on the same log, which is rolled back afterwards: its head is longer, signed by the log key and cosigned.
+    let (other, mut fork) = (restart(&people, &disk).unwrap(), disk.clone());
+    assertion(&other);
+    collect(&other, &mut fork);
+    let rolled_back = witnesses.cosign(&fork);
+    drop(other);
     let module = restart(&people, &disk).unwrap();
     assert_eq!(word(&module), "waiting");
     let mut disk = disk;
@@ -122,6 +128,9 @@ fn after_a_restart_nothing_is_served_before_the_quorum_has_seen_the_boot() {
     assert!(ask(&module, KeydRequest::Status(Empty {})).is_ok());
     // A head of another boot, cosigned by everybody; this boot's head with a quorum of one, of one twice, of strangers.
     assert_eq!(bring(&module, old_head), Err(Refusal::AckForged));
+    collect(&module, &mut disk);
+    assert!(rolled_back.size <= disk.head().0, "a size that this boot has too");
+    assert_eq!(bring(&module, rolled_back), Err(Refusal::AckForged), "of a boot that was rolled back");
     witnesses.times = vec![Some(T), None, None];
     let one = witnesses.cosign(&disk);
     assert_eq!(bring(&module, one.clone()), Err(Refusal::Unwitnessed));

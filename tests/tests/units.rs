@@ -19,6 +19,11 @@ fn the_module_is_at_most_0_3_the_daemon_at_most_1_0_and_the_witness_at_most_1_5(
     assert!(!exposed(&root().join("systemd/citykeep-keyd.service"), 10));
     // It has a network of its own: the machine is the auditor's, and logs come from elsewhere.
     assert!(!exposed(&root().join("systemd/citykeep-witness.service"), 15));
+    // A template is judged by an instance.
+    let instances = tempfile::tempdir().unwrap();
+    let way = instances.path().join("citykeep-way@auditor.service");
+    std::fs::copy(root().join("systemd/citykeep-way@.service"), &way).unwrap();
+    assert!(!exposed(&way, 15));
     // The red control: one protection less is noticed.
     let dir = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(root().join("systemd/citykeep-hsm.service")).unwrap();

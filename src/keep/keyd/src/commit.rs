@@ -23,6 +23,8 @@ use crate::store::Store;
 
 /// Publication may lag commits by a second (service-protocol §7); half of it leaves room for the work itself.
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+/// Where witnesses cosign, what is published is what they cosigned; without them the log is published all the same, later.
+const PUBLISH_UNCOSIGNED_AFTER: Duration = Duration::from_secs(5);
 
 /// The log, shared between the commit thread, publication, and proofs.
 type SharedLog = Arc<Mutex<Box<dyn DurableLog>>>;
@@ -71,6 +73,19 @@ impl Ledger {
         reading.await.map_err(|error| LogFailure(error.to_string()))?
     }
 
+    /// Waits until the log is longer than this.
+    pub(crate) async fn changed(&self, size: u64) -> Result<(), Stopped> {
+        let mut durable = self.durable.clone();
+        durable.wait_for(|durable| *durable > size).await.map(drop).map_err(|_| Stopped)
+    }
+
+    /// Gives the log a head with its witnesses' lines, to be published.
+    pub(crate) async fn cosigned(&self, note: String) -> Result<(), LogFailure> {
+        let log = Arc::clone(&self.log);
+        let taking = tokio::task::spawn_blocking(move || lock(&log).cosigned(&note));
+        taking.await.map_err(|error| LogFailure(error.to_string()))?
+    }
+
     /// Publishes the verifier key.
     pub fn write_vkey(&self, vkey: &str) -> Result<(), LogFailure> {
         lock(&self.log).write_vkey(vkey)
@@ -96,6 +111,7 @@ impl Committer {
         log: Box<dyn DurableLog>,
         store: Box<dyn Store>,
         fatal: &Fatal,
+        witnessed: bool,
     ) -> std::io::Result<(Self, Ledger)> {
         let (sender, durable) = watch::channel(log.size());
         let log: SharedLog = Arc::new(Mutex::new(log));
@@ -111,7 +127,8 @@ impl Committer {
         })?;
         let (raise, stop_publishing) = (fatal.clone(), Arc::clone(&stop));
         let publish = std::thread::Builder::new().name("publish".to_owned()).spawn(move || {
-            if let Err(failure) = publish(&log, &durable, &stop_publishing) {
+            let patience = if witnessed { PUBLISH_UNCOSIGNED_AFTER } else { Duration::ZERO };
+            if let Err(failure) = publish(&log, &durable, &stop_publishing, patience) {
                 raise.raise(disk_sentence(&failure));
             }
         })?;
@@ -215,23 +232,42 @@ fn disk_sentence(failure: &dyn std::fmt::Display) -> String {
     )
 }
 
-/// Publishes whatever is durable, twice a second, and once more at the end.
-fn publish(log: &SharedLog, durable: &watch::Receiver<u64>, stop: &AtomicBool) -> Result<(), LogFailure> {
-    let mut published = None;
+/// Publishes what is durable, twice a second, and once more at the end: up to the newest cosigned head, or everything when
+/// nothing was cosigned for as long as `patience`.
+fn publish(
+    log: &SharedLog,
+    durable: &watch::Receiver<u64>,
+    stop: &AtomicBool,
+    patience: Duration,
+) -> Result<(), LogFailure> {
+    let mut published = 0;
+    let mut up_to_date = Instant::now();
     loop {
-        let stopping = stop.load(Ordering::Acquire) && durable.has_changed().is_err();
-        let size = *durable.borrow();
-        if published != Some(size) && size > 0 {
-            // Appending and proofs wait for the two short steps, not for the files between them.
-            let prepared = lock(log).prepare()?;
-            if let Some(publication) = prepared {
-                let written = publication.write();
-                lock(log).published(publication, written)?;
-            }
-            published = Some(size);
-        }
         // The commit thread has ended: it will not append any more, whether it was told to stop or failed.
-        if stopping || (durable.has_changed().is_err() && published == Some(size)) {
+        let ended = durable.has_changed().is_err();
+        let stopping = stop.load(Ordering::Acquire) && ended;
+        let size = *durable.borrow();
+        let late = ended || up_to_date.elapsed() >= patience;
+        // Appending and proofs wait for the two short steps, not for the files between them.
+        let prepared = {
+            let log = lock(log);
+            match log.prepare_cosigned()? {
+                None if late && published < size => log.prepare()?,
+                prepared => prepared,
+            }
+        };
+        let is_plain = late && prepared.is_none();
+        if let Some(publication) = prepared {
+            published = publication.size();
+            let written = publication.write();
+            lock(log).published(publication, written)?;
+        } else if is_plain {
+            published = size;
+        }
+        if published >= size {
+            up_to_date = Instant::now();
+        }
+        if stopping || (ended && published >= size) {
             return Ok(());
         }
         let pause = Instant::now();

@@ -53,9 +53,24 @@ pub struct Config {
     pub metrics: Option<Place>,
     /// TLS files.
     pub tls: TlsConfig,
+    /// Who cosigns the log's heads; without it nobody does.
+    pub witnesses: Option<WitnessesConfig>,
     /// Limits.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// Whom keyd asks for cosignatures.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::exhaustive_structs)]
+pub struct WitnessesConfig {
+    /// The tlog-policy: log, witnesses with URLs, quorum.
+    pub policy_file: PathBuf,
+    /// CA of witnesses that answer by https, PEM.
+    pub ca: Option<PathBuf>,
+    /// Folder with a Unix socket NAME.sock for each witness; keyd then opens no connection to the network.
+    pub sockets: Option<PathBuf>,
 }
 
 /// TLS files and name.
@@ -223,6 +238,12 @@ impl Config {
         if let Some(Place::Socket(path)) = &mut self.metrics {
             *path = base.join(&*path);
         }
+        if let Some(witnesses) = &mut self.witnesses {
+            witnesses.policy_file = base.join(&witnesses.policy_file);
+            for path in [&mut witnesses.ca, &mut witnesses.sockets].into_iter().flatten() {
+                *path = base.join(&*path);
+            }
+        }
     }
 }
 
@@ -255,7 +276,17 @@ mod tests {
 
     #[test]
     fn relative_paths_start_at_the_file() {
+        let (head, _) = SAMPLE.split_once("[limits]").unwrap();
+        let section = head.split_once("# [witnesses]").unwrap().1;
+        let is_key = |line: &&str| line.starts_with("# ") && line.contains(" = ");
+        let keys: Vec<&str> = section.lines().filter(is_key).map(|line| &line[2..]).collect();
+        assert_eq!(keys.len(), 3, "every key of the section");
+        let witnesses = load(&format!("{head}[witnesses]\n{}", keys.join("\n"))).unwrap().witnesses.unwrap();
+        let all =
+            [&witnesses.policy_file, witnesses.ca.as_ref().unwrap(), witnesses.sockets.as_ref().unwrap()];
+        assert!(all.iter().all(|path| path.is_absolute()));
         let config = load(SAMPLE).unwrap();
+        assert!(config.witnesses.is_none());
         assert!(config.tls.key.is_absolute() && config.tls.key.ends_with("pki/keyd.key"));
     }
 

@@ -43,6 +43,7 @@ use crate::store::{SledStore, Store};
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 use crate::upkeep::{Approval, SERVES, Upkeep};
+use crate::witnesses::{self, Board, Witnesses};
 
 /// The module may start at the same moment as keyd.
 const CONNECT_TRIES: u32 = 50;
@@ -101,6 +102,7 @@ async fn answer_metrics(listener: Option<Listener>, sources: Arc<Sources>) -> Re
 pub fn check(config: &Config) -> Result<()> {
     let (policy, _) = load_policy(&config.policy_file)?;
     Tls::load(&config.tls, policy.trust_domain())?;
+    config.witnesses.as_ref().map(Witnesses::load).transpose()?;
     Ok(())
 }
 
@@ -173,6 +175,7 @@ struct Daemon {
     sources: Arc<Sources>,
     receipts: Receipts,
     blacklists: Blacklists,
+    witnesses: Option<Witnesses>,
     log: Box<LogDir>,
     store: Box<SledStore>,
     place: Place,
@@ -183,6 +186,7 @@ impl Daemon {
     fn open(config: &Config, place: Place, notifier: &Notifier) -> Result<Self> {
         let (policy, policy_digest) = load_policy(&config.policy_file)?;
         let tls = Arc::new(Tls::load(&config.tls, policy.trust_domain())?);
+        let witnesses = config.witnesses.as_ref().map(Witnesses::load).transpose()?;
         let wal = config.state_dir.join("wal");
         for dir in [&config.log_dir, &wal] {
             private_dir(dir)?;
@@ -203,6 +207,7 @@ impl Daemon {
             sources: Arc::new(sources),
             receipts,
             blacklists,
+            witnesses,
             log: Box::new(log),
             store: Box::new(store),
             place,
@@ -219,12 +224,21 @@ impl Daemon {
         };
         let records = self.store.all()?;
         let collector = module.connect_blocking().map_err(gone)?;
-        let (committer, ledger) = Committer::start(collector, self.log, self.store, &self.fatal)?;
+        let witnessed = self.witnesses.is_some();
+        let (committer, ledger) = Committer::start(collector, self.log, self.store, &self.fatal, witnessed)?;
+        let board = self.witnesses.map(|witnesses| witnesses.start(&ledger, &control));
         self.sources.attach(Attached { control: control.clone(), ledger: ledger.clone() });
         let sources = recovery::Sources { ledger: ledger.clone(), records };
         let approval = Approval { policy: self.policy_digest, ca: self.tls.ca_digest() };
         let ready = async {
             let instance = until_operational(&control, &sources, &self.notifier).await?;
+            if board.as_ref().is_some_and(|board| !board.is_for(&instance.vkey)) {
+                bail!(
+                    "the witnesses' policy does not name this log; its log line must be: log {} / 见证策略与本日志不符",
+                    instance.vkey
+                );
+            }
+            witnesses::wait(&control, &self.notifier, board.is_some()).await?;
             approval.wait(&control, &self.notifier).await?;
             Ok::<_, anyhow::Error>(instance)
         };
@@ -243,6 +257,7 @@ impl Daemon {
                 sources: self.sources,
                 receipts: self.receipts,
                 blacklists: self.blacklists,
+                board: board.clone(),
                 place: self.place,
                 notifier: self.notifier.clone(),
             };
@@ -280,6 +295,7 @@ struct Parts {
     sources: Arc<Sources>,
     receipts: Receipts,
     blacklists: Blacklists,
+    board: Option<Board>,
     place: Place,
     notifier: Notifier,
 }
@@ -296,7 +312,8 @@ async fn serve(
     let limits = parts.config.limits;
     let recorder = Recorder::default();
     let singles = Singles::start(module.connect().await.map_err(gone)?, parts.fatal.clone());
-    let prepared = PreparedCalls::start(&module, parts.fatal.clone()).await.map_err(gone)?;
+    let prepared = PreparedCalls::start(&module, parts.fatal.clone(), parts.board.clone());
+    let prepared = prepared.await.map_err(gone)?;
     let app = Arc::new(App {
         policy: RwLock::new(Arc::new(parts.policy)),
         approved: AtomicBool::new(true),
@@ -308,6 +325,7 @@ async fn serve(
         prepared,
         blacklists: parts.blacklists,
         ledger: ledger.clone(),
+        board: parts.board,
         receipts: parts.receipts,
         quotas: crate::quota::Quotas::default(),
         limits,

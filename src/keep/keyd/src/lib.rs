@@ -35,3 +35,4 @@ mod tasks;
 pub mod tls;
 mod upkeep;
 mod watched;
+mod witnesses;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use translog::fs::{LogDir, LogError, Publication};
 use translog::note::VerifierKey;
+use translog::tree::Hash;
 
 /// Why the log failed. Any failure to write is final.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -25,6 +26,12 @@ pub trait DurableLog: Send + 'static {
     fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, LogFailure>;
     /// The tlog-proof of an entry under the newest signed head.
     fn proof(&self, index: u64) -> Result<String, LogFailure>;
+    /// Proof that the head of the first `new` entries contains that of the first `old` ones.
+    fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, LogFailure>;
+    /// Takes a head of this log with its witnesses' lines; it is published before any newer one.
+    fn cosigned(&mut self, note: &str) -> Result<(), LogFailure>;
+    /// What the published log needs to follow the newest cosigned head; nothing if it does.
+    fn prepare_cosigned(&self) -> Result<Option<Publication>, LogFailure>;
     /// What the published log needs to follow the durable one; nothing if it does.
     fn prepare(&self) -> Result<Option<Publication>, LogFailure>;
     /// Takes note of a publication that was written.
@@ -61,6 +68,18 @@ impl DurableLog for LogDir {
 
     fn proof(&self, index: u64) -> Result<String, LogFailure> {
         Self::proof(self, index, Self::size(self)).map(|proof| proof.to_text()).map_err(failure)
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, LogFailure> {
+        Self::consistency(self, old, new).map_err(failure)
+    }
+
+    fn cosigned(&mut self, note: &str) -> Result<(), LogFailure> {
+        Self::cosigned(self, note).map_err(failure)
+    }
+
+    fn prepare_cosigned(&self) -> Result<Option<Publication>, LogFailure> {
+        Self::prepare_cosigned(self).map_err(failure)
     }
 
     fn prepare(&self) -> Result<Option<Publication>, LogFailure> {

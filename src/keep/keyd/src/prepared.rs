@@ -18,6 +18,7 @@ use crate::commit::{Ledger, Permit};
 use crate::fatal::Fatal;
 use crate::module::{GONE, Link, Module, ModuleError, unexpected};
 use crate::problem::Refusal;
+use crate::witnesses::{Board, witnessed};
 
 /// Calls with a card behind them that may wait; above it they are answered 503.
 const URGENT_QUEUE: usize = 1024;
@@ -53,6 +54,7 @@ pub(crate) struct PreparedCalls {
     bulk: mpsc::Sender<Job>,
     /// Entries that the module has been seen to know as durable.
     acknowledged: Arc<AtomicU64>,
+    board: Option<Board>,
 }
 
 impl std::fmt::Debug for PreparedCalls {
@@ -64,7 +66,11 @@ impl std::fmt::Debug for PreparedCalls {
 
 impl PreparedCalls {
     /// Opens the connection and starts the task that owns it.
-    pub(crate) async fn start(module: &Module, fatal: Fatal) -> Result<Self, ModuleError> {
+    pub(crate) async fn start(
+        module: &Module,
+        fatal: Fatal,
+        board: Option<Board>,
+    ) -> Result<Self, ModuleError> {
         let (urgent, urgent_jobs) = mpsc::channel(URGENT_QUEUE);
         let (bulk, bulk_jobs) = mpsc::channel(BULK_QUEUE);
         let link = module.connect().await?;
@@ -74,7 +80,7 @@ impl PreparedCalls {
                 fatal.raise(format!("{GONE} ({why})"));
             }
         });
-        Ok(Self { urgent, bulk, acknowledged: Arc::default() })
+        Ok(Self { urgent, bulk, acknowledged: Arc::default(), board })
     }
 
     /// How many urgent and bulk calls wait, and how many may.
@@ -107,6 +113,8 @@ impl PreparedCalls {
         };
         let permit = ledger.wait(ticket).await.map_err(|_| Refusal::module_gone())?;
         self.until_acknowledged(ticket).await?;
+        // What makes value goes out when the witnesses' quorum has seen that it was made.
+        witnessed(self.board.as_ref(), ticket).await?;
         match self.ask_one(KeydRequest::Fetch(Ticket { ticket })).await? {
             KeydResponse::Prepared(prepared) => Ok((permit, prepared)),
             _ => Err(Refusal::module_gone()),

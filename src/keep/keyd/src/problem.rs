@@ -143,6 +143,10 @@ impl Refusal {
         Self::of(&table::MODULE_GONE).retry(10)
     }
 
+    pub(crate) fn unwitnessed() -> Self {
+        Self::of(&table::UNWITNESSED).retry(5)
+    }
+
     pub(crate) fn module_state() -> Self {
         Self::of(&table::MODULE_STATE).retry(10)
     }
@@ -179,6 +183,7 @@ impl Refusal {
             503 => match row.code {
                 "busy" => Self::busy("The module is busy; try again."),
                 "result-gone" => Self::result_gone(),
+                "unwitnessed" => Self::unwitnessed(),
                 _ => Self::module_state(),
             },
             _ => {

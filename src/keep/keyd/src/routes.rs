@@ -44,6 +44,7 @@ use crate::receipts::Receipts;
 use crate::singles::Singles;
 use crate::tasks::Tasks;
 use crate::tls::KeyPrefix;
+use crate::witnesses::Board;
 
 /// Everything that routes work with.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub(crate) struct App {
     pub(crate) prepared: PreparedCalls,
     pub(crate) blacklists: Blacklists,
     pub(crate) ledger: Ledger,
+    /// Who cosigns, where somebody does.
+    pub(crate) board: Option<Board>,
     pub(crate) receipts: Receipts,
     pub(crate) quotas: Quotas,
     pub(crate) limits: Limits,

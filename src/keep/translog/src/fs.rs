@@ -18,7 +18,7 @@ use crate::entry::ENTRY_MAX;
 use crate::note::{VerifierKey, unverified};
 use crate::proof::TlogProof;
 use crate::tile::{TILE_WIDTH, Tile, decode_bundle};
-use crate::tree::{Frontier, Hash, inclusion_path, leaf_hash};
+use crate::tree::{Frontier, Hash, consistency_proof, inclusion_path, leaf_hash};
 
 pub use error::LogError;
 use error::{at, damaged};
@@ -42,6 +42,8 @@ pub struct LogDir {
     /// Size of the published checkpoint.
     published_size: u64,
     published_note: Option<String>,
+    /// The newest head that witnesses cosigned in this run.
+    cosigned: Option<(u64, String)>,
     /// Leaf hashes from `published_size` on.
     tail: VecDeque<Hash>,
     cut_bytes: u64,
@@ -70,6 +72,7 @@ impl LogDir {
             frontier: tail.frontier,
             published_size: size,
             published_note,
+            cosigned: None,
             tail: tail.leaves,
             cut_bytes,
             poisoned: false,
@@ -181,6 +184,39 @@ impl LogDir {
             checkpoint: checkpoint.ok_or(LogError::NoCheckpoint(size))?.to_owned(),
             path: inclusion_path(&self.reader(), index, size)?,
         })
+    }
+
+    /// Proof that the head of the first `new` entries contains that of the first `old` ones.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, LogError> {
+        self.sound()?;
+        if new > self.size() || old > new {
+            return Err(LogError::Range { index: old.max(new), size: self.size() });
+        }
+        consistency_proof(&self.reader(), old, new)
+    }
+
+    /// Takes a head of this log with its witnesses' lines, to be published as it is ([`LogDir::prepare_cosigned`]). One that is
+    /// older than what is published says nothing any more.
+    pub fn cosigned(&mut self, note: &str) -> Result<(), LogError> {
+        self.sound()?;
+        let head =
+            unverified(note).ok_or(LogError::Append("the cosigned checkpoint is not a signed note"))?;
+        let same_head = |own: &str| note.starts_with(own);
+        let published = self.published_note.as_deref().filter(|_| head.size == self.published_size);
+        let is_ours = match self.wal.note(head.size) {
+            Some(own) => same_head(own),
+            None => {
+                head.size < self.published_size
+                    || published.and_then(unverified).is_some_and(|published| published == head)
+            }
+        };
+        if !is_ours {
+            return Err(LogError::Append("the cosigned checkpoint is not a head of this log"));
+        }
+        if self.cosigned.as_ref().is_none_or(|(size, _)| *size <= head.size) {
+            self.cosigned = Some((head.size, note.to_owned()));
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Reader<'_> {

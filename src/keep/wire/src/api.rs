@@ -195,6 +195,23 @@ pub struct StatusBody {
     /// asking client's own, all of them for who may read the log, which names clients too. Absent where keyd does not say.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub certificates: Vec<CertificateBody>,
+    /// What keyd knows of each witness of its policy.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub witnesses: Vec<WitnessBody>,
+}
+
+/// One witness in `GET /v1/status`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct WitnessBody {
+    /// Its name in the policy.
+    pub name: String,
+    /// Size of the newest head that it cosigned for this keyd.
+    pub size: Option<u64>,
+    /// When, by its own clock, Unix seconds.
+    pub time: Option<u64>,
+    /// Why it does not cosign now.
+    pub trouble: Option<String>,
 }
 
 /// One certificate or revocation list in `GET /v1/status`, and when it ends.
@@ -227,6 +244,7 @@ impl From<&ModuleStatus> for StatusBody {
             log_size: instance.map(|known| known.durable),
             witness: instance.map(|known| known.witness.clone()),
             certificates: Vec::new(),
+            witnesses: Vec::new(),
         }
     }
 }

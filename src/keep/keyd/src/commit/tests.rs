@@ -48,6 +48,18 @@ impl DurableLog for TestLog {
         Ok(String::new())
     }
 
+    fn consistency(&self, _: u64, _: u64) -> Result<Vec<[u8; 32]>, LogFailure> {
+        Ok(Vec::new())
+    }
+
+    fn cosigned(&mut self, _: &str) -> Result<(), LogFailure> {
+        Ok(())
+    }
+
+    fn prepare_cosigned(&self) -> Result<Option<Publication>, LogFailure> {
+        Ok(None)
+    }
+
     fn prepare(&self) -> Result<Option<Publication>, LogFailure> {
         Ok(None)
     }
@@ -112,7 +124,7 @@ fn bench(groups: Vec<Collected>, log_fails: bool, store_fails: bool) -> Bench {
     let link = Module::new(&socket).connect_blocking().unwrap();
     let log = TestLog { size: 0, trace: Arc::clone(&trace), fails: log_fails };
     let store = TestStore { trace: Arc::clone(&trace), fails: store_fails };
-    let (committer, ledger) = Committer::start(link, Box::new(log), Box::new(store), &fatal).unwrap();
+    let (committer, ledger) = Committer::start(link, Box::new(log), Box::new(store), &fatal, false).unwrap();
     Bench { trace, fatal, committer, ledger, _dir: dir }
 }
 

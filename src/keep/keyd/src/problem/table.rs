@@ -110,6 +110,8 @@ rows! {
     NOT_APPROVED = "not-approved" 503 Acted,
         "The officers have approved another policy or CA bundle than keyd has loaded", "策略或 CA 证书未经批准",
         "Put the approved file in place.";
+    UNWITNESSED = "unwitnessed" 503 Acted, "The witnesses' quorum has not cosigned the log in time", "见证法定数未及时确认日志",
+        "Send the same request again: nothing is counted twice. GET /v1/status says which witness has what trouble.";
 }
 
 rows! {
@@ -207,6 +209,10 @@ rows! {
     COMPONENT_TWICE = "component-twice" 409 Changed, "This component is already there", "分量已录入", "Bring the next one.";
     BAD_CLIENT = "bad-client" 409 Changed, "A client's name or key that cannot be enrolled, or is not", "客户端名称或密钥不可登记或未登记",
         "Correct the name, or make a new key.";
+    RETENTION = "retention" 409 Changed, "Entries that are too young to go, or went already", "日志条目未到保留期限或已清除",
+        "Keep at least 183 days.";
+    BAD_WITNESSES = "bad-witnesses" 409 Changed, "A witness set that breaks its rules", "见证方集合不合法",
+        "Take 1 ≤ k ≤ n ≤ 32, or n = k = 0; no name or key twice; a grace of at most 30 days.";
 }
 
 /// The whole table, block by block.
@@ -226,6 +232,7 @@ pub(crate) const fn of_module(code: Code) -> Option<&'static Row> {
         Code::BatchGroups => &BATCH_GROUPS,
         Code::TooLarge => &TOO_LARGE,
         Code::WrongState | Code::Fault => &MODULE_STATE,
+        Code::Unwitnessed => &UNWITNESSED,
         Code::UnknownTicket | Code::NotDurable => &RESULT_GONE,
         Code::KeyState => &KEY_STATE,
         Code::NoSuchLicence => &NO_SUCH_LICENCE,
@@ -284,6 +291,8 @@ pub(crate) const fn of_command(code: Code) -> Option<&'static Row> {
         Code::ComponentForeign => &COMPONENT_FOREIGN,
         Code::ComponentTwice => &COMPONENT_TWICE,
         Code::BadClient => &BAD_CLIENT,
+        Code::Retention => &RETENTION,
+        Code::BadWitnesses => &BAD_WITNESSES,
         other => return of_module(other),
     })
 }

@@ -88,11 +88,7 @@ const NEVER_TO_CLIENTS: &[Code] = &[
     Code::RecordOld,
     Code::RecordMissing,
     Code::AckForged,
-    Code::Unwitnessed,
-    Code::Retention,
-    Code::BadWitnesses,
     Code::BadClient,
-    Code::Unwitnessed,
     Code::Retention,
     Code::BadWitnesses,
 ];

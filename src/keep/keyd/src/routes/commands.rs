@@ -14,6 +14,7 @@ use crate::answer::{Answer, Unlogged, json};
 use crate::body::collect;
 use crate::module::ModuleError;
 use crate::problem::Refusal;
+use crate::witnesses::witnessed;
 
 const COMMAND_TYPE: &str = "application/cbor";
 
@@ -38,6 +39,7 @@ pub(super) async fn relay(app: &App, request: Request<Incoming>) -> Result<Answe
     match done.index {
         Some(index) => {
             let permit = app.ledger.wait(index).await.map_err(|_| Refusal::module_gone())?;
+            witnessed(app.board.as_ref(), index).await?;
             Ok(Answer::new(permit, response))
         }
         None => Ok(Unlogged::pending(response)),

@@ -7,6 +7,7 @@ use crate::answer::{Answer, Unlogged, json};
 use crate::module::ModuleError;
 use crate::policy::{Operation, Policy};
 use crate::problem::Refusal;
+use crate::witnesses::Board;
 
 pub(super) async fn show(
     app: &App,
@@ -19,7 +20,8 @@ pub(super) async fn show(
     // The log names clients: who may read it learns nothing here. For others a client of another wall does not exist.
     let sees_all = policy.permits(&caller.client, Operation::LogRead).is_ok();
     let certificates = app.expiries.for_client(&caller.client, sees_all);
-    Ok(Unlogged::read(json(&StatusBody { certificates, ..StatusBody::from(&status) })))
+    let witnesses = app.board.as_ref().map(Board::show).unwrap_or_default();
+    Ok(Unlogged::read(json(&StatusBody { certificates, witnesses, ..StatusBody::from(&status) })))
 }
 
 pub(super) fn refusal(error: &ModuleError) -> Refusal {

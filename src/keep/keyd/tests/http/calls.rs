@@ -117,6 +117,8 @@ impl Fake {
             KeydRequest::Fetch(ticket) => {
                 let mut inner = self.lock();
                 assert!(ticket.ticket < inner.durable, "keyd asks for a result before its entry is durable");
+                let seen = inner.enrolled.is_empty() || ticket.ticket < inner.witnessed;
+                assert!(seen, "keyd asks for a result before the quorum has seen its entry");
                 let forget = std::mem::take(&mut inner.calls.forget);
                 match inner.calls.prepared.remove(&ticket.ticket).filter(|_| !forget) {
                     Some(prepared) => KeydResponse::Prepared(prepared),

@@ -8,15 +8,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
-use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
+use translog::cosign::cosigned_at;
+use translog::note::{Checkpoint, VerifierKey, WitnessKey, open_checkpoint, sign_checkpoint};
 use translog::tree::{Frontier, leaf_hash};
 use wire::batch::{Group, RECORD_LEN, Record, Verdict};
 use wire::cbor::{Bytes, Empty};
 use wire::error::{Refusal, Refused};
 use wire::frame::{
-    Assertion, BatchOpen, BatchOpened, BatchResult, Collect, Collected, CommandDone, Counts, InstanceStatus,
-    KeyInfo, KeydRequest, KeydResponse, Keys, MacVerdicts, ModuleState, ModuleStatus, StoredRecord, Ticket,
-    read, write,
+    Assertion, BatchOpen, BatchOpened, BatchResult, Collect, Collected, CommandDone, Cosigned, Counts,
+    InstanceStatus, KeyInfo, KeydRequest, KeydResponse, Keys, MacVerdicts, ModuleState, ModuleStatus,
+    StoredRecord, Ticket, read, write,
 };
 use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyState, KeyVersion, Level, Lineage, Usage};
 
@@ -45,6 +46,10 @@ pub(crate) struct Inner {
     pub(crate) floor: bool,
     pub(crate) singles: Vec<usize>,
     pub(crate) calls: Calls,
+    /// Witnesses that officers enrolled, two of which are the quorum; empty where there are none.
+    pub(crate) enrolled: Vec<WitnessKey>,
+    /// Size of the newest head that the quorum cosigned.
+    pub(crate) witnessed: u64,
     batches: u8,
     results: BTreeMap<u64, BatchResult>,
     connections: Vec<UnixStream>,
@@ -87,6 +92,8 @@ impl Fake {
             floor: false,
             singles: Vec::new(),
             calls: Calls::default(),
+            enrolled: Vec::new(),
+            witnessed: 0,
             batches: 0,
             results: BTreeMap::new(),
             connections: Vec::new(),
@@ -225,6 +232,7 @@ impl Fake {
                 });
                 KeydResponse::MacVerdicts(MacVerdicts { verdicts, ticket })
             }
+            KeydRequest::Cosigned(cosigned) => self.change(|inner| inner.cosigned(&cosigned))?,
             KeydRequest::Replay(replay) => self.change(|inner| {
                 assert_eq!(replay.first, inner.replayed.len() as u64);
                 inner.replayed.extend(replay.entries.into_iter().map(|entry| entry.0));
@@ -330,6 +338,27 @@ impl Inner {
         ticket
     }
 
+    /// As the module does: a head that it handed out, lines of two of those who are enrolled.
+    fn cosigned(&mut self, cosigned: &Cosigned) -> Result<KeydResponse, Refused> {
+        let no = |why| Refused::new(Refusal::AckForged, why);
+        let head = open_checkpoint(&cosigned.note, &vkey()).map_err(|_| no("no head of this log"))?;
+        let is_ours = (head.size, head.root) == (cosigned.size, self.frontier(cosigned.size).root());
+        let lines = self.enrolled.iter().filter_map(|key| cosigned_at(&cosigned.note, key).ok().flatten());
+        if !is_ours || lines.count() < 2 {
+            return Err(no("no quorum"));
+        }
+        self.witnessed = self.witnessed.max(cosigned.size);
+        Ok(KeydResponse::Done(Empty {}))
+    }
+
+    fn witness(&self) -> &'static str {
+        match (self.enrolled.is_empty(), self.witnessed) {
+            (true, _) => "unwitnessed",
+            (false, 0) => "waiting",
+            (false, _) => "witnessed",
+        }
+    }
+
     fn replay_end(&mut self) -> Result<KeydResponse, Refused> {
         if self.restored.iter().any(|record| record == b"old") {
             self.floor = false;
@@ -358,7 +387,7 @@ impl Inner {
             policy: self.policy,
             ca: self.ca,
             vkey: vkey().to_string(),
-            witness: "unwitnessed".to_owned(),
+            witness: self.witness().to_owned(),
             epoch: 0,
             witnessed: None,
         };

@@ -195,7 +195,7 @@ pub(crate) async fn whole(response: http::Response<hyper::body::Incoming>) -> Re
 }
 
 impl Keyd {
-    fn of(mut child: Child) -> Self {
+    pub(crate) fn of(mut child: Child) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("ready https://");

@@ -25,7 +25,7 @@ fn cards(from: u32, count: u32) -> String {
     format!(r#"{{"licence":"{licence}","form":"tr31","cards":[{}]}}"#, cards.collect::<Vec<_>>().join(","))
 }
 
-fn load() -> String {
+pub(crate) fn load() -> String {
     let target = target("transit/purse/load");
     let signature = "5A".repeat(64);
     format!(

@@ -22,3 +22,4 @@ mod metrics;
 mod pki;
 mod routes;
 mod settlement;
+mod witnesses;

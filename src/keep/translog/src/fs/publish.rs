@@ -20,6 +20,11 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// Entries under its checkpoint.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Writes bundles and tiles, then the checkpoint over them.
     pub fn write(&self) -> Result<(), LogError> {
         let mut dirs = BTreeSet::new();
@@ -60,10 +65,30 @@ impl LogDir {
         let Some(note) = self.last_checkpoint().filter(|_| size > self.published_size) else {
             return Ok(None);
         };
+        self.publication(size, note).map(Some)
+    }
+
+    /// The same up to the newest cosigned head, whose lines are published with it. Nothing where that is published already, or
+    /// more than it.
+    pub fn prepare_cosigned(&self) -> Result<Option<Publication>, LogError> {
+        self.sound()?;
+        let newer = |(size, note): &&(u64, String)| {
+            *size > self.published_size
+                || (*size == self.published_size && self.published_note.as_ref() != Some(note))
+        };
+        match self.cosigned.as_ref().filter(newer) {
+            Some((size, note)) => self.publication(*size, note.clone()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn publication(&self, size: u64, note: String) -> Result<Publication, LogError> {
         let mut files = Vec::new();
-        self.add_bundles(&mut files)?;
-        self.add_tiles(&mut files)?;
-        Ok(Some(Publication { root: self.published.clone(), files, note, size }))
+        if size > self.published_size {
+            self.add_bundles(size, &mut files)?;
+            self.add_tiles(size, &mut files)?;
+        }
+        Ok(Publication { root: self.published.clone(), files, note, size })
     }
 
     /// Takes note of a publication, and removes what it replaced. After a failed one the log refuses everything.
@@ -80,8 +105,8 @@ impl LogDir {
         self.guard(dropped)
     }
 
-    fn add_bundles(&self, files: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<(), LogError> {
-        let (old, new) = (self.published_size, self.size());
+    fn add_bundles(&self, new: u64, files: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<(), LogError> {
+        let old = self.published_size;
         for index in old / TILE_WIDTH..new.div_ceil(TILE_WIDTH) {
             let Some(tile) = Tile::bundle(index, new) else {
                 continue;
@@ -94,9 +119,10 @@ impl LogDir {
         Ok(())
     }
 
-    fn add_tiles(&self, files: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<(), LogError> {
-        let (old, new) = (self.published_size, self.size());
-        let mut hashes: Vec<Hash> = self.tail.iter().copied().collect();
+    fn add_tiles(&self, new: u64, files: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<(), LogError> {
+        let old = self.published_size;
+        let leaves = usize::try_from(new - old).unwrap_or(usize::MAX);
+        let mut hashes: Vec<Hash> = self.tail.iter().take(leaves).copied().collect();
         for level in 0..LEVELS_MAX {
             if hashes.is_empty() {
                 break;

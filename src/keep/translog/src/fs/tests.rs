@@ -449,3 +449,5 @@ fn entries_come_in_while_a_publication_is_written() {
     desk.reopen().unwrap();
     desk.check();
 }
+
+mod cosigned;

@@ -9,7 +9,7 @@ use wire::api::{
     CardKeysRequest, CardRoleBody, CertificateBody, CommandBody, CountsBody, KeyBody, KeysBody, LicenceBody,
     ListAnswer, ListSignatureBody, LoadBody, LoadBodyAnswer, LoadRequest, MacItemBody, MacResult,
     MacsVerified, MacsVerify, Problem, PurchaseBody, Receipt, ScriptAnswer, ScriptBody, ScriptRequest,
-    StatusBody, Trailer, VersionBody,
+    StatusBody, Trailer, VersionBody, WitnessBody,
 };
 
 /// One type: its schema's name, values, and how JSON goes through it and comes out again.
@@ -58,6 +58,9 @@ fn service() -> Vec<Sample> {
         warning: Some(text("client-crl-expires-7")),
     };
     let far = CertificateBody { warning: None, ..end.clone() };
+    let witness = WitnessBody { name: text("auditor"), size: Some(7), time: Some(8), trouble: None };
+    let silent =
+        WitnessBody { size: None, time: None, trouble: Some(text("no answer in 4 s")), ..witness.clone() };
     let status = StatusBody {
         state: text("operational"),
         boot: hex(16),
@@ -69,6 +72,7 @@ fn service() -> Vec<Sample> {
         log_size: Some(7),
         witness: Some(text("unwitnessed")),
         certificates: vec![end.clone()],
+        witnesses: vec![witness.clone()],
     };
     let nothing = StatusBody {
         instance: None,
@@ -77,6 +81,7 @@ fn service() -> Vec<Sample> {
         log_size: None,
         witness: None,
         certificates: Vec::new(),
+        witnesses: Vec::new(),
         ..status.clone()
     };
     let key = KeyBody {
@@ -95,6 +100,7 @@ fn service() -> Vec<Sample> {
     vec![
         sample("Problem", &[problem()]),
         sample("StatusBody", &[status, nothing]),
+        sample("WitnessBody", &[witness, silent]),
         sample("CertificateBody", &[end, far]),
         sample("KeyBody", &[key.clone(), plain]),
         sample("KeysBody", &[KeysBody { keys: vec![key] }]),

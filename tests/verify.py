@@ -110,7 +110,7 @@ def cbor(data, at=None):
 # Entries. Event number: name, fields, which of them may be absent.
 KINDS = {1: ("genesis", 6, (5,)), 2: ("boot", 4, (3,)), 3: ("command", 3, (1, 2)), 4: ("component", 3, (2,)), 5: ("batch", 12, (10,)),
          6: ("single", 3, ()), 7: ("failures", 1, ()), 8: ("asserted", 5, (2, 3)), 9: ("denied", 4, ()),
-         10: ("issued", 7, ()), 11: ("list", 12, ()), 12: ("load", 8, ()), 13: ("script", 4, ()),
+         10: ("issued", 7, ()), 11: ("list", 12, ()), 12: ("load", 9, (8,)), 13: ("script", 4, ()),
          14: ("epoch", 5, ()), 15: ("heartbeat", 2, ()), 16: ("witness", 3, ()), 17: ("intent", 3, ()), 18: ("closed", 2, ()),
          19: ("truncated", 2, ())}
 FIELDS = [int, int, 16, 16, int, int, int, 16, 32, list]

@@ -6,6 +6,10 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::process::{Command, Output};
 
+    use translog::entry::{Entry, Event, LoadEvent};
+    use wire::cbor::Cbor as _;
+    use wire::key::KeyId;
+
     const ORIGIN: &str = "log.weihai.example/rehearsal-1";
 
     fn golden(name: &str) -> PathBuf {
@@ -90,5 +94,42 @@ mod tests {
             panic!("N of N expected: {said}");
         };
         assert!(found == made && made >= 200, "{said}");
+    }
+    /// The golden logs hold no load; a field that the script does not know would make a true log a forged one.
+    #[test]
+    fn the_script_reads_loads_old_and_new() {
+        let read = |replaces| {
+            let load = LoadEvent {
+                client: "spiffe://weihai.example/terminals/load-1".into(),
+                key: KeyId::parse("transit/purse/load@41").unwrap(),
+                card: [7; 8],
+                counter: 3,
+                amount: 5000,
+                signer: "bank-1".into(),
+                question: [1; 16],
+                again: false,
+                replaces,
+            };
+            let entry = Entry {
+                version: 1,
+                seq: 9,
+                node: [1; 16],
+                boot: [2; 16],
+                epoch: 0,
+                wall_ns: 3,
+                mono_ns: 4,
+                salt: [5; 16],
+                state_root: [6; 32],
+                event: Event::Load(load),
+            };
+            let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests");
+            let program = "import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True; import verify; \
+                           print(verify.read_entry(bytes.fromhex(sys.argv[2]))[9][1].get(8))";
+            let mut command = Command::new("python3");
+            command.args(["-I", "-c", program]).arg(tests).arg(wire::purse::to_hex(&entry.to_cbor()));
+            let output = command.output().expect("python3 is needed for this test");
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
+        };
+        assert_eq!((read(None), read(Some(70_000))), ("None".to_owned(), "70000".to_owned()));
     }
 }

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use wire::command::Id;
 use wire::key::{Algorithm, KeyAttributes, KeyId, KeyVersion, Level, Lineage, SessionRule, Usage};
 use wire::licence::{CardSerial, Licence, Spoilage};
-use wire::list::{ApprovedList, List, REMOVALS_MAX};
+use wire::list::{ApprovedList, List};
 use wire::token::TokenKey;
 
 use crate::failure::Failure;
@@ -127,7 +127,7 @@ pub(crate) fn id(text: &str) -> Result<Id, Failure> {
     from_hex(text).ok_or_else(|| {
         Failure::new(
             format!("“{text}”不是编号;编号为 32 位十六进制数。"),
-            format!("'{text}' is no id; an id has 32 hex digits, as `keyceremony licences` shows them"),
+            format!("'{text}' is no id; an id has 32 hex digits, as the approved command and `citykeep audit` show it"),
         )
     })
 }
@@ -175,7 +175,8 @@ pub(crate) fn list(path: &Path, base: &Path, wall: &str) -> Result<ApprovedList,
     };
     let ((body, list), (_, before)) = (read(path)?, read(base)?);
     let next = List::follow(Some(&before), &list).map_err(|error| wrong(path, &error.0))?;
-    let removed = next.removed_since(&before, REMOVALS_MAX);
+    // All of them, for the officers to read; the module counts no further than it must.
+    let removed = next.removed_since(&before, u64::MAX - 1);
     let epoch = u64::from(list.version);
     Ok(ApprovedList { wall: wall.to_owned(), epoch, digest: Sha256::digest(&body).into(), removed })
 }

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use wire::cbor::Cbor;
+
 /// The repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -285,6 +287,19 @@ impl Places {
             .arg(self.at("log"))
             .arg("--vkey")
             .arg(self.at("log/vkey")))
+    }
+
+    /// The entries of the published log; of the last bundle, what the checkpoint's partial file has.
+    pub fn entries(&self) -> Vec<translog::entry::Entry> {
+        let checkpoint = fs::read_to_string(self.at("log/checkpoint")).unwrap();
+        let size: u64 = checkpoint.lines().nth(1).unwrap().parse().unwrap();
+        let bundles = (0..size.div_ceil(256)).map(|number| {
+            let bundle = translog::tile::Tile::bundle(number, size).unwrap();
+            let bytes = fs::read(self.at("log").join(bundle.to_string())).unwrap();
+            let entries = translog::tile::decode_bundle(&bytes, (size - number * 256).min(256)).unwrap();
+            entries.iter().map(|entry| Cbor::from_cbor(entry).unwrap()).collect::<Vec<_>>()
+        });
+        bundles.flatten().collect()
     }
 
     /// `tests/verify.py` with these words.

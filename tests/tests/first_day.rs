@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use system_tests::house::{House, must, program, root, run};
+use translog::entry::Event;
 
 const ISSUER: &str = "2660FFFF00000001";
 
@@ -78,7 +80,6 @@ fn a_line_makes_its_cards_and_not_one_more() {
 
 /// Moves the journal's last batch to another log entry, with a good check: what somebody with the disk could do.
 fn forge_last_row(path: &Path) {
-    use sha2::{Digest as _, Sha256};
     let text = fs::read_to_string(path).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let last = lines.pop().unwrap();
@@ -115,6 +116,13 @@ fn walls_are_blank() {
         !lineages.is_empty() && lineages.iter().all(|lineage| lineage.starts_with("transit/")),
         "{lineages:?}"
     );
+    // The log tells of every wall, so that none of the clients reads it.
+    for client in ["line", "health", "clearing", "cards", "terminal"] {
+        for path in ["checkpoint", "proof?index=0", "tile/entries/000.p/1", "tile/0/000.p/1"] {
+            let said = json(&places.curl(client, &[&format!("{}/v1/log/{path}", house.url)]).out);
+            assert_eq!(said["code"], "not-permitted", "{client} {path}: {said}");
+        }
+    }
     // Its own line has it, chip factor and all.
     let body = format!(
         r#"{{"licence":"{health}","form":"sealed","cards":[{{"serial":"00003701000040000000","chip":"0102030405060708"}}]}}"#
@@ -160,15 +168,27 @@ fn a_list_is_signed_and_openssl_agrees() {
                 "-inkey",
                 "sm2.pem",
                 "-sigfile",
-                "blacklist.sm2.sig",
+                "blacklist.bin.sm2.sig",
                 "-in",
                 list,
             ]),
-            openssl(&["dgst", "-sha256", "-verify", "p256.pem", "-signature", "blacklist.p256.sig", list]),
+            openssl(&[
+                "dgst",
+                "-sha256",
+                "-verify",
+                "p256.pem",
+                "-signature",
+                "blacklist.bin.p256.sig",
+                list,
+            ]),
         ]
     };
     assert!(both("blacklist.bin").iter().all(|said| said.ok), "{:?}", both("blacklist.bin"));
     let good = fs::read(places.at("out/blacklist.bin")).unwrap();
+    for name in ["sm2", "p256"] {
+        let signature = |list: &str| fs::read(places.at(&format!("out/{list}.{name}.sig"))).unwrap();
+        assert_eq!(signature("blacklist"), signature("blacklist.bin"), "one signature under two names");
+    }
     for at in [4, 40, 60, good.len() - 1] {
         let mut changed = good.clone();
         changed[at] ^= 1;
@@ -201,7 +221,17 @@ fn a_list_is_signed_and_openssl_agrees() {
     let again = run(&mut places.citykeep(&url, "cards", &words));
     assert!(again.ok, "the same list again is the same list: {}", again.out);
     assert_eq!(fs::read(places.at("out/blacklist.bin")).unwrap(), good);
+    house.wait_published(json(&again.out)["index"].as_u64().unwrap() + 1);
+    house.keyd.kill();
     assert!(places.audit().ok);
+    let said = places.verify_py(&["log", "log", "--vkey", "log/vkey"]);
+    assert!(said.ok, "{}{}", said.out, said.err);
+    let digest = <[u8; 32]>::from(Sha256::digest(&good));
+    let lists = places.entries().into_iter().filter_map(|entry| match entry.event {
+        Event::List(list) => Some((list.epoch, list.digest, list.again)),
+        _ => None,
+    });
+    assert_eq!(lists.collect::<Vec<_>>(), [(1, digest, false), (1, digest, true)]);
 }
 
 #[test]

@@ -131,9 +131,13 @@ pub(crate) fn sign(arguments: &BlacklistSign) -> Result<Report, Failure> {
         let pem = public_pem(name, &point).ok_or_else(|| wrong("a public key is no point of its curve"))?;
         // What terminals will do with it is done here first.
         verify(name, &pem, &file, &der).map_err(|why| wrong(&why))?;
-        for (name, bytes) in
-            [(format!("{name}.pem"), pem.into_bytes()), (format!("blacklist.{name}.sig"), der)]
-        {
+        // A signature has two names: of the list and of its file, since terminals' scripts know one or the other.
+        let files = [
+            (format!("{name}.pem"), pem.as_bytes()),
+            (format!("blacklist.{name}.sig"), &der),
+            (format!("blacklist.bin.{name}.sig"), &der),
+        ];
+        for (name, bytes) in files {
             fs::write(at(&name), bytes).map_err(|error| unwritten(&at(&name), &error))?;
             made.push(at(&name));
         }

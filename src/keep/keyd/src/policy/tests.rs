@@ -53,7 +53,7 @@ fn oracle(operation: Operation) -> [&'static str; 10] {
         Operation::KeysRead => ["t", "t", NO, "tlp", "tlb", PURSE, "tl", "b", "h", NO],
         Operation::LicencesRead => [NO, NO, NO, YES, NO, NO, NO, NO, YES, NO],
         Operation::LoadsAuthorize => [NO, NO, NO, NO, NO, NO, "l", NO, NO, NO],
-        Operation::LogRead => [YES, YES, NO, NO, NO, NO, NO, NO, NO, NO],
+        Operation::LogRead => [NO, YES, NO, NO, NO, NO, NO, NO, NO, NO],
         Operation::MacsVerify => ["t", NO, NO, NO, NO, NO, "t", NO, NO, NO],
         Operation::ReceiptsRead => [YES, NO, NO, NO, NO, NO, NO, NO, NO, NO],
         Operation::ScriptsIssue => [NO, NO, NO, NO, PURSE, NO, NO, NO, NO, NO],

@@ -35,7 +35,7 @@ impl Room {
             key: [2; 33],
             wall: "transit".into(),
             daily: 100,
-            not_after: NOW + 1000,
+            not_after: NOW + 100_000,
         };
         room.run(Action::EnrolToken(key)).unwrap();
         room
@@ -180,10 +180,10 @@ fn no_log_can_hold_a_load_twice() {
     room.at(NOW, &load(4, 40, 4, false)).unwrap();
     // Midnight is UTC's, by the log's clock.
     let midnight = (NOW / 86_400 + 1) * 86_400;
-    room.refuses(NOW + 1001, &load(5, 1, 5, false), "ledger key");
-    if midnight <= NOW + 1000 {
-        room.at(midnight, &load(5, 100, 5, false)).unwrap();
-    }
+    room.refuses(NOW + 100_001, &load(5, 1, 5, false), "ledger key");
+    room.refuses(midnight - 1, &load(5, 1, 5, false), "used up");
+    room.at(midnight, &load(5, 100, 5, false)).unwrap();
+    room.refuses(midnight, &load(6, 1, 6, false), "used up");
     room.run(Action::RevokeToken(TokenName { name: "bank".into() })).unwrap();
     room.refuses(NOW, &load(6, 1, 6, false), "ledger key");
 }

@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The officers.
     ("keyceremony", &["wire", "translog", "pages"]),
     // The city.
-    ("card", &["wire", "cardcrypto"]),
+    ("card", &["wire", "cardcrypto", "pages"]),
     ("clearing", &["client", "wire", "translog"]),
     ("perso", &["client", "wire", "translog"]),
     ("citykeep", &["client", "clearing", "perso", "wire", "translog", "pages"]),

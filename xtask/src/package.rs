@@ -20,9 +20,15 @@ pub(crate) struct Options {
     test: bool,
 }
 
-/// Programs of the package and the section of the manual that each is in. The practice card stays out.
-const PROGRAMS: &[(&str, &str)] =
-    &[("citykeep", "1"), ("keyceremony", "1"), ("citykeep-hsm", "8"), ("citykeep-keyd", "8")];
+/// Programs of the package and the section of the manual that each is in. The practice card is what `citykeep sandbox` stands on;
+/// it knows practice keys only.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("citykeep", "1"),
+    ("citycard", "1"),
+    ("keyceremony", "1"),
+    ("citykeep-hsm", "8"),
+    ("citykeep-keyd", "8"),
+];
 
 /// Directories and files that are copied as they are: from the repository, into the package.
 const COPIES: &[(&str, &str)] = &[
@@ -41,6 +47,10 @@ const COPIES: &[(&str, &str)] = &[
     ("src/keep/keyd/ERRORS.md", "usr/share/doc/citykeep/keyd/ERRORS.md"),
     ("src/keep/keyd/VERSIONING.md", "usr/share/doc/citykeep/keyd/VERSIONING.md"),
     ("src/keep/keyd/openapi.json", "usr/share/doc/citykeep/keyd/openapi.json"),
+    ("src/keep/keyd/samples", "usr/share/doc/citykeep/samples"),
+    ("src/keep/keyd/SPEC.md", "usr/share/doc/citykeep/keyd/SPEC.md"),
+    ("src/keep/cardcrypto/SPEC.md", "usr/share/doc/citykeep/cardcrypto/SPEC.md"),
+    ("src/city/perso/SPEC.md", "usr/share/doc/citykeep/perso/SPEC.md"),
     ("src/keep/wire/SPEC.md", "usr/share/doc/citykeep/wire/SPEC.md"),
     ("src/keep/translog/SPEC.md", "usr/share/doc/citykeep/translog/SPEC.md"),
 ];

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use card::{Day, PracticeKeys, PracticeLoad, PracticeMaster, Random};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use p256::ecdsa::SigningKey;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use wire::api::CSV_HEADER;
@@ -52,6 +52,9 @@ enum Command {
   00003101000020000001 --counter 1 --amount 5000 > load.json"
     )]
     Load(LoadArguments),
+    /// Write man pages and completions, for the package.
+    #[command(hide = true)]
+    Pages(pages::Pages),
 }
 
 #[derive(Debug, Args)]
@@ -151,6 +154,7 @@ fn main() -> ExitCode {
         Command::Masters(arguments) => masters(&arguments),
         Command::Ledger(arguments) => ledger(&arguments),
         Command::Load(arguments) => load(&arguments),
+        Command::Pages(pages) => pages.write(Cli::command(), "1").context("the pages cannot be written"),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

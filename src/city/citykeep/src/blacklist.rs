@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sm2::dsa::signature::Verifier as _;
+use time::OffsetDateTime;
 use wire::list::{List, ListKind, Range, Single, TRAILER_LEN};
 use wire::purse::{bcd, hex, to_hex};
 
@@ -176,12 +177,20 @@ pub(crate) fn check(arguments: &BlacklistCheck) -> Result<Report, Failure> {
     let mut signed_by = Vec::new();
     for (name, pem) in [("sm2", &arguments.sm2), ("p256", &arguments.p256)] {
         let Some(pem) = pem else { continue };
-        let signature = read(&arguments.file.with_extension(format!("{name}.sig")))?;
+        let signature = arguments.file.with_extension(format!("{name}.sig"));
+        let beside = PathBuf::from(format!("{}.{name}.sig", arguments.file.display()));
+        let signature = read(if signature.exists() { &signature } else { &beside })?;
         verify(name, &read_text(pem)?, &file, &signature).map_err(bad)?;
         signed_by.push(name);
     }
     if let Some(last) = arguments.last_epoch.filter(|last| list.version <= *last) {
         return Err(bad(format!("its epoch {} is not above {last}: it is an old list", list.version)));
+    }
+    // The list's day is Chinese and ours UTC's, which is behind: no list is called old on its last day.
+    let (year, month, day) = OffsetDateTime::now_utc().to_calendar_date();
+    let today = format!("{year:04}{:02}{day:02}", u8::from(month));
+    if to_hex(&list.valid_to) < today {
+        return Err(bad(format!("it ended on {}; today is {today}", to_hex(&list.valid_to))));
     }
     let listed = arguments.card.as_ref().map(|card| {
         let serial = bcd(card.as_bytes()).ok_or_else(|| Failure::untried("--card is a number of 20 digits"));

@@ -169,7 +169,7 @@ impl Permission<'_> {
         self.grants.iter().find(covers).copied()
     }
 
-    /// The quota of an operation without keys.
+    /// The quota of an operation without keys, or of one on all keys at once: the first grant's.
     pub fn items_per_second(&self) -> Option<u64> {
         self.grants.first().and_then(|grant| grant.items_per_second)
     }

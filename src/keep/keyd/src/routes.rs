@@ -170,13 +170,13 @@ async fn dispatch(
         app.charge(caller, operation, permission.items_per_second(), 1)?;
     }
     match endpoint {
-        Endpoint::BlacklistRead => blacklists::read(app, &permission, parameter, &query).await,
+        Endpoint::BlacklistRead => blacklists::read(app, caller, &permission, parameter, &query).await,
         Endpoint::BlacklistSign => blacklists::sign(app, caller, &permission, parameter, request).await,
         Endpoint::CardsAuthenticate => scripts::authenticate(app, caller, &permission, request).await,
         Endpoint::CardsKeys => cards::keys(app, caller, &permission, request).await,
         Endpoint::Checkpoint => log::checkpoint(app, &query).await,
         Endpoint::Commands => commands::relay(app, request).await,
-        Endpoint::Keys => keys::list(app, &permission, &query).await,
+        Endpoint::Keys => keys::list(app, caller, &permission, &query).await,
         Endpoint::Licence => licences::find(app, caller, parameter, &query).await,
         Endpoint::LoadsAuthorize => loads::authorize(app, caller, &permission, request).await,
         Endpoint::Macs => macs::verify(app, caller, &permission, request).await,

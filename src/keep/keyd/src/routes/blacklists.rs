@@ -30,6 +30,7 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("citykeep-key");
 
 pub(super) async fn read(
     app: &App,
+    caller: &Caller,
     permission: &Permission<'_>,
     wall: &str,
     query: &str,
@@ -42,7 +43,8 @@ pub(super) async fn read(
                 .ok_or_else(|| Refusal::bad_query("signature is sm2 or p256."))?,
         ),
     };
-    permission.for_wall(wall).ok_or_else(Refusal::no_such_list)?;
+    let grant = permission.for_wall(wall).ok_or_else(Refusal::no_such_list)?;
+    app.charge(caller, Operation::BlacklistsRead, grant.items_per_second(), 1)?;
     let newest = newest(app, wall).await?.ok_or_else(Refusal::no_such_list)?;
     let epoch = newest.list.epoch;
     let (bytes, key) = match algorithm {

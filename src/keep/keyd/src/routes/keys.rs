@@ -2,13 +2,19 @@
 
 use wire::api::{KeyBody, KeysBody};
 
-use super::{App, no_parameters, status};
+use super::{App, Caller, no_parameters, status};
 use crate::answer::{Answer, Unlogged, json};
-use crate::policy::Permission;
+use crate::policy::{Operation, Permission};
 use crate::problem::Refusal;
 
-pub(super) async fn list(app: &App, permission: &Permission<'_>, query: &str) -> Result<Answer, Refusal> {
+pub(super) async fn list(
+    app: &App,
+    caller: &Caller,
+    permission: &Permission<'_>,
+    query: &str,
+) -> Result<Answer, Refusal> {
     no_parameters(query)?;
+    app.charge(caller, Operation::KeysRead, permission.items_per_second(), 1)?;
     let keys = app.control.keys().await.map_err(|error| status::refusal(&error))?;
     let covered = keys.keys.iter().filter(|key| permission.for_key(&key.attributes.lineage).is_some());
     let keys = covered.map(KeyBody::from).collect();

@@ -142,7 +142,7 @@ mod tests {
     fn a_line_has_one_text() {
         let text = row(7).text();
         let golden = format!(
-            "batch 7 00003101000020000000 128 47 896 {} {} 53AE3C2B\n",
+            "batch 7 00003101000020000000 128 47 896 {} {} 2BF107A8\n",
             "AB".repeat(32),
             "CD".repeat(32)
         );

@@ -3,6 +3,8 @@
 
 mod authority;
 mod grants;
+mod lists;
+mod register;
 mod request;
 
 use std::path::Path;
@@ -15,14 +17,21 @@ use x509_cert::der::{DecodePem as _, Encode as _};
 use crate::failure::Failure;
 use crate::files;
 
-pub(crate) use authority::{Authority, Issued, new_authority};
+pub(crate) use authority::{Authority, Seal, new_authority};
 pub(crate) use grants::granted;
+pub(crate) use lists::Draft;
+pub(crate) use register::Register;
 pub(crate) use request::Request;
 
 /// Days that a key is enrolled for at most.
 const DAYS_MAX: u64 = 398;
 
 const DAY: u64 = 86_400;
+
+/// This machine's clock, Unix seconds.
+pub(crate) fn now() -> u64 {
+    u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default()
+}
 
 /// What officers are asked to enrol.
 pub(crate) fn enrolment(csr: &Path, days: u64) -> Result<EnrolClient, Failure> {
@@ -33,8 +42,7 @@ pub(crate) fn enrolment(csr: &Path, days: u64) -> Result<EnrolClient, Failure> {
             "a client's key is enrolled for 1 to 398 days; give --days in that range",
         ));
     }
-    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
-    Ok(EnrolClient { client: request.client, key: request.key, not_after: now + days * DAY })
+    Ok(EnrolClient { client: request.client, key: request.key, not_after: now() + days * DAY })
 }
 
 /// What officers are asked to end.

@@ -99,12 +99,17 @@ pub(crate) fn private_dir(path: &Path) -> Result<(), Failure> {
 
 /// Reads a whole public file.
 pub(crate) fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    read_at_most(path, what, FILE_MAX)
+}
+
+/// Reads a whole public file that may be longer than most.
+pub(crate) fn read_at_most(path: &Path, what: &str, max: usize) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| unread(path, what, &error.to_string()))?;
     let mut bytes = Vec::new();
-    file.take(FILE_MAX as u64 + 1)
+    file.take(max as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unread(path, what, &error.to_string()))?;
-    if bytes.len() > FILE_MAX {
+    if bytes.len() > max {
         return Err(unread(path, what, "it is too long"));
     }
     Ok(bytes)

@@ -1,14 +1,15 @@
 //! `keyceremony client`: the authority's verbs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use time::OffsetDateTime;
 use wire::purse::to_hex;
 
 use super::{KeyFile, print};
-use crate::client::{Authority, Issued, Request, granted, new_authority};
-use crate::failure::{Failure, OrFail};
+use crate::client::{Authority, Draft, Register, Request, Seal, granted, new_authority, now};
+use crate::failure::Failure;
 use crate::files;
 use crate::instance::Instance;
 use crate::keyfile::Role;
@@ -83,20 +84,12 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(&self) -> Result<Authority, Failure> {
-        Authority::open(&self.ca, &self.key.open(Role::Authority)?)
-    }
-
-    fn register(&self) -> Result<Vec<Issued>, Failure> {
-        if !self.register.exists() {
-            return Ok(Vec::new());
-        }
-        let text = files::read_text(&self.register, "the register")?;
-        let rows = text.lines().map(serde_json::from_str);
-        rows.collect::<Result<_, _>>().or_fail(
-            "证书名录已损坏;请从备份恢复。",
-            &format!("{} is damaged; restore it from its backup", self.register.display()),
-        )
+    /// The authority, its register, and the time at which it signs.
+    fn open(&self) -> Result<(Authority, Register, u64), Failure> {
+        let seal = Seal::read(&self.ca, now())?;
+        let register = Register::open(&self.register, &seal.der)?;
+        let at = register.time(now())?;
+        Ok((Authority::open(seal, &self.key.open(Role::Authority)?)?, register, at))
     }
 }
 
@@ -110,7 +103,7 @@ pub(super) struct Issue {
     book: Book,
     /// Days that the certificate lasts; never beyond the enrolment.
     #[arg(long, default_value_t = 30)]
-    days: i64,
+    days: u64,
     /// The new certificate.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -124,10 +117,22 @@ pub(super) struct Crl {
     book: Book,
     /// Days until the next list must be there; keyd refuses everybody afterwards.
     #[arg(long, default_value_t = 7)]
-    days: i64,
+    days: u64,
     /// The list; it replaces the one before.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// A certificate of this authority that the register lost; it is written there again.
+    #[arg(long, value_name = "FILE")]
+    certificate: Vec<PathBuf>,
+    /// A key (SHA-256, hex) that officers ended and that this authority never certified; it is remembered.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    uncertified: Vec<String>,
+}
+
+/// A key's digest as the register writes it.
+fn key(text: &str) -> Result<String, String> {
+    let key = words::from_hex::<32>(text).map(|key| to_hex(&key));
+    key.ok_or_else(|| "a key is named by 64 hex digits, as `client list --json` prints them".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -150,7 +155,7 @@ pub(super) fn run(action: &Action) -> Result<(), Failure> {
 }
 
 fn ca(verb: &Ca) -> Result<(), Failure> {
-    let pem = new_authority(&verb.key.open(Role::Authority)?, &verb.name)?;
+    let pem = new_authority(&verb.key.open(Role::Authority)?, &verb.name, OffsetDateTime::now_utc())?;
     files::write_new(&verb.out, pem.as_bytes(), files::PUBLIC)?;
     let out = verb.out.display();
     print([
@@ -175,30 +180,37 @@ fn show(verb: &Show) -> Result<(), Failure> {
 fn issue(verb: &Issue) -> Result<(), Failure> {
     let request = Request::read(&verb.csr)?;
     let book = verb.book.read()?;
-    let authority = verb.desk.open()?;
-    let mut register = verb.desk.register()?;
-    let (pem, issued) = authority.issue(&request, &book.state, verb.days)?;
-    let until = words::date(u64::try_from(issued.not_after).unwrap_or_default());
-    register.push(issued);
+    let (authority, mut register, now) = verb.desk.open()?;
+    let issued = authority.issue(&request, &book.state, verb.days, now)?;
+    let (pem, until) = (issued.certificate.clone(), words::date(issued.not_after));
     // The register first: a certificate that it does not know could never be revoked.
-    write_register(&verb.desk.register, &register)?;
+    register.add_issued(issued)?;
     files::write_new(&verb.out, pem.as_bytes(), files::PUBLIC)?;
     print([format!("{}: {} 有效至 until {until}", verb.out.display(), request.client)]);
     Ok(())
 }
 
-fn write_register(path: &Path, register: &[Issued]) -> Result<(), Failure> {
-    let rows = register.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-    let text = rows.or_fail("证书名录无法写出。", "the register has no text")?.join("\n") + "\n";
-    files::replace(path, text.as_bytes(), files::PUBLIC)
-}
-
 fn crl(verb: &Crl) -> Result<(), Failure> {
     let book = verb.book.read()?;
-    let (pem, count) = verb.desk.open()?.revocations(&verb.desk.register()?, &book.state, verb.days)?;
+    let (authority, mut register, now) = verb.desk.open()?;
+    for path in &verb.certificate {
+        register.add_issued(authority.recover(path)?)?;
+    }
+    let draft = Draft {
+        register: &register,
+        log: &book.state,
+        lying: authority.lying(&verb.out)?,
+        uncertified: &verb.uncertified,
+        days: verb.days,
+        now,
+    };
+    let (pem, list) = authority.revocations(&draft)?;
+    let (number, count) = (list.number, list.revoked.len());
+    // The register first: the next list counts on from here, whatever becomes of the file.
+    register.add_list(list)?;
     files::replace(&verb.out, pem.as_bytes(), files::PUBLIC)?;
     print([format!(
-        "{}: 吊销 {count} 张证书 {count} certificates revoked, next list within {} days",
+        "{}: 第 {number} 号列表,吊销 {count} 张证书 list {number}, {count} certificates revoked, next list within {} days",
         verb.out.display(),
         verb.days
     )]);

@@ -33,9 +33,12 @@ pub(crate) fn now() -> u64 {
     u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default()
 }
 
-/// What officers are asked to enrol.
-pub(crate) fn enrolment(csr: &Path, days: u64) -> Result<EnrolClient, Failure> {
+/// What officers are asked to enrol; under a policy only who would be granted something.
+pub(crate) fn enrolment(csr: &Path, days: u64, policy: Option<&Path>) -> Result<EnrolClient, Failure> {
     let request = Request::read(csr)?;
+    if let Some(policy) = policy {
+        granted(policy, &request.client)?;
+    }
     if !(1..=DAYS_MAX).contains(&days) {
         return Err(Failure::new(
             "有效天数为 1 至 398。",

@@ -146,6 +146,9 @@ pub(crate) enum Proposal {
         /// Days that it may be certified.
         #[arg(long, default_value_t = 30)]
         days: u64,
+        /// The policy that keyd loads; it must grant this client something.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
     },
     /// End a client's key: the next revocation list names its certificates. 吊销客户端
     EndClient {
@@ -199,7 +202,9 @@ impl Proposal {
             Self::TokenKey { name, key, wall, daily_yuan, until } => {
                 Action::EnrolToken(grants::token_key(name, key, wall, *daily_yuan, until)?)
             }
-            Self::Client { csr, days } => Action::EnrolClient(client::enrolment(csr, *days)?),
+            Self::Client { csr, days, policy } => {
+                Action::EnrolClient(client::enrolment(csr, *days, policy.as_deref())?)
+            }
             Self::EndClient { cert, reason } => Action::EndClient(client::end(cert, reason)?),
             Self::EndToken { name } => Action::RevokeToken(TokenName { name: name.clone() }),
             Self::SetWitnesses { witnesses, quorum, grace } => set_witnesses(witnesses, *quorum, *grace)?,

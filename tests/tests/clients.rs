@@ -203,7 +203,14 @@ impl Busy {
         let address = house.url.trim_start_matches("https://");
         let mut client = Command::new("openssl");
         client.args(["s_client", "-quiet", "-connect", address, "-servername", "localhost"]);
-        client.args(["-CAfile", "pki/ca.pem", "-cert", &format!("{name}.pem"), "-key", &format!("{name}.key")]);
+        client.args([
+            "-CAfile",
+            "pki/ca.pem",
+            "-cert",
+            &format!("{name}.pem"),
+            "-key",
+            &format!("{name}.key"),
+        ]);
         client.current_dir(&places.0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = client.spawn().unwrap();
         let mut out = child.stdout.take().unwrap();

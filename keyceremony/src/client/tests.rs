@@ -151,8 +151,22 @@ fn an_enrolment_is_bound_to_name_and_key() {
     let dir = tempfile::tempdir().unwrap();
     let csr = dir.path().join("line.csr");
     std::fs::write(&csr, request(|_| ())).unwrap();
-    let enrolled = enrolment(&csr, 30).unwrap();
+    let enrolled = enrolment(&csr, 30, None).unwrap();
     assert_eq!((enrolled.client.as_str(), enrolled.key), (NAME, Request::read(&csr).unwrap().key));
-    assert!(enrolment(&csr, 0).is_err() && enrolment(&csr, 399).is_err());
+    assert!(enrolment(&csr, 0, None).is_err() && enrolment(&csr, 399, None).is_err());
+    // Under a policy: its trust domain, and one of its roles.
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/rehearsal.toml");
+    assert!(enrolment(&csr, 30, Some(&policy)).is_ok());
+    for (name, sentence) in [
+        ("spiffe://elsewhere.example/perso/line-1", "another trust domain"),
+        ("spiffe://weihai.example/nobody/x", "no role names"),
+    ] {
+        let bytes = request(|params| params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())]);
+        std::fs::write(&csr, bytes).unwrap();
+        assert!(enrolment(&csr, 30, None).is_ok());
+        let failure = enrolment(&csr, 30, Some(&policy)).unwrap_err().to_string();
+        assert!(failure.contains(sentence), "{name}: {failure}");
+    }
+    std::fs::write(&csr, request(|_| ())).unwrap();
     assert!(end(&csr, "lost").is_err(), "a request is no certificate");
 }

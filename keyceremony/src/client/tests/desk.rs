@@ -63,6 +63,7 @@ impl Room {
             log_key: [8; 32],
             module: [9; 32],
             memory: "mlock".into(),
+            epoch_key: None,
         }));
         room
     }

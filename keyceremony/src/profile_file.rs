@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use toml::Spanned;
 use wire::cbor::Bytes;
 use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyId, Level, SessionRule, Usage};
-use wire::profile::{AppletProfile, MacLayout, ProfileRole};
+use wire::profile::{AppletProfile, KEY_HEADER_MAX, MacLayout, ProfileRole, ROLES_MAX};
 
 use crate::failure::Failure;
 use crate::files;
@@ -22,7 +23,7 @@ struct Document {
     title_zh: String,
     title_en: String,
     control: Option<String>,
-    roles: Vec<RoleRow>,
+    roles: Vec<Spanned<RoleRow>>,
     #[serde(default, rename = "files")]
     _files: BTreeMap<String, String>,
 }
@@ -69,26 +70,62 @@ pub(crate) fn read(path: &Path) -> Result<ProfileFile, Failure> {
 
 fn parse(text: &str) -> Result<ProfileFile, String> {
     let document: Document = toml::from_str(text).map_err(|error| error.to_string())?;
-    let (mut roles, mut masters) = (Vec::new(), Vec::new());
+    if document.format != 1 {
+        return Err(format!("format {} is not one that this program knows", document.format));
+    }
+    let (mut roles, mut masters) = (Vec::<ProfileRole>::new(), Vec::new());
     for row in &document.roles {
-        let (role, master) = row.read().map_err(|why| format!("role '{}': {why}", row.role))?;
+        let wrong = |why: String| {
+            let line = line_of(text, row.span().start);
+            format!("line {line}, role '{}': {why}", row.get_ref().role)
+        };
+        let (role, master) = row.get_ref().read().map_err(wrong)?;
+        if roles.iter().any(|known| known.role == role.role) {
+            return Err(wrong("it stands there twice".to_owned()));
+        }
+        // A profile of this role alone tells whether the fault is in the role.
+        let alone = AppletProfile { roles: vec![role.clone()], control: None, ..document.profile() };
+        if !alone.is_sound() {
+            return Err(wrong(format!(
+                "it needs a name of a-z 0-9 -, a master in {}'s own wall, 3des or sm4, a header of at most {KEY_HEADER_MAX} \
+                 bytes, a block usage of two and a block mode of one of A-Z 0-9",
+                document.applet
+            )));
+        }
+        // The second key would replace the first on the card.
+        if let Some(known) = roles.iter().find(|known| known.place() == role.place()) {
+            return Err(wrong(format!(
+                "it has the p1, p2 and, in the header, id, version and type of '{}', so a card could keep only one of them",
+                known.role
+            )));
+        }
         roles.push(role);
         masters.push(master);
     }
-    let profile = AppletProfile {
-        format: document.format,
-        applet: document.applet,
-        version: document.version,
-        roles,
-        control: document.control,
-    };
+    let profile = AppletProfile { roles, ..document.profile() };
     if !profile.is_sound() {
-        return Err("it breaks a rule of profiles: format 1, 1 to 32 roles, none twice, masters in the applet's own wall, \
-                    3des or sm4, a control role that exists, usage and mode of A-Z and 0-9"
-            .to_owned());
+        return Err(format!("a profile has 1 to {ROLES_MAX} roles, and a control role that is one of them"));
     }
     let (title_zh, title_en) = (document.title_zh, document.title_en);
     Ok(ProfileFile { title_zh, title_en, profile, masters })
+}
+
+/// The line, from 1, of a place in the text.
+fn line_of(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+impl Document {
+    /// The profile without its roles.
+    fn profile(&self) -> AppletProfile {
+        AppletProfile {
+            format: self.format,
+            applet: self.applet.clone(),
+            version: self.version,
+            roles: Vec::new(),
+            control: self.control.clone(),
+        }
+    }
 }
 
 impl RoleRow {
@@ -180,38 +217,44 @@ mod tests {
         assert_eq!(
             digests,
             [
-                "transit 1 22 02069F7B6A3EFDBF933A4E023A1A6B4152AB0D63799FDE110948ACD60C80F84F",
+                "transit 2 22 94C960CD285A377089027D929F33E2E1ED8BDD5AA1B7438F1474911A9803E076",
                 "health 1 16 EF2CBEDCEEA0C25A8B2755A86D3C7E2EF1411AF5D9BF36477890AA4941E59FE6",
-                "campus 1 8 E0447EE59E1E46E1AC71E776E5871BDA917411485578816ADB1639A14819D419",
+                "campus 2 8 753114CAB68E23D32904BF780A8D7C4D7947BE9DD229C79DFD23A003ED4F279E",
             ]
         );
     }
 
     #[test]
     fn a_profile_is_closed_and_says_where() {
-        for (from, to, named) in [
-            ("format = 1", "format = 2", "rule of profiles"),
-            ("format = 1", "format = 1\nmore = 1", "more"),
-            ("master = \"transit/purse/control@01\"", "master = \"transit/purse\"", "control-01"),
-            (
-                "master = \"transit/purse/control@01\"",
-                "master = \"health/purse/control@01\"",
-                "rule of profiles",
-            ),
-            ("algorithm = \"3des\"", "algorithm = \"des\"", "des"),
-            ("\"issuer_id\"", "\"issuer\"", "issuer"),
-            ("p1 = \"39\"", "p1 = \"139\"", "139"),
-            ("header = \"01003300\"", "header = \"0100330\"", "0100330"),
-            ("header = \"01003300\"", "header = \"010033000000000000\"", "rule of profiles"),
-            ("mac = \"line-protection\"", "mac = \"none\"", "none"),
-            ("also = \"issue-script\"", "also = \"everything\"", "everything"),
-            ("session = \"p1\"", "session = \"p3\"", "p3"),
-            ("control = \"control-01\"", "control = \"control-02\"", "rule of profiles"),
-        ] {
+        let master = |key: &str| format!("master = \"{key}\"");
+        let first = master("transit/purse/control@01");
+        let second = "role = \"maintenance-01\"";
+        // What is changed, into what, and what the sentence must name.
+        let table: [(&str, &str, &[&str]); 18] = [
+            ("format = 1", "format = 2", &["format 2"]),
+            ("format = 1", "format = 1\nmore = 1", &["line 9", "more"]),
+            (&first, &master("transit/purse"), &["line 24", "control-01", "'transit/purse'"]),
+            (&first, &master("health/purse/control@01"), &["line 24", "control-01", "transit's own wall"]),
+            ("role = \"control-01\"", "role = \"Control\"", &["line 24", "a name of a-z"]),
+            (second, "role = \"control-01\"", &["line 38", "control-01", "twice"]),
+            ("algorithm = \"3des\"", "algorithm = \"des\"", &["line 24", "'des'"]),
+            ("algorithm = \"3des\"", "algorithm = \"aes\"", &["line 24", "3des or sm4"]),
+            ("\"issuer_id\"", "\"issuer\"", &["line 24", "'issuer'"]),
+            ("p1 = \"39\"", "p1 = \"139\"", &["line 24", "'139'"]),
+            ("header = \"00003300\"", "header = \"0000330\"", &["line 24", "'0000330'"]),
+            ("header = \"00003300\"", "header = \"000033000000000000\"", &["line 24", "at most 8"]),
+            ("block_usage = \"10\"", "block_usage = \"101\"", &["line 24", "block usage of two"]),
+            ("mac = \"line-protection\"", "mac = \"none\"", &["line 24", "'none'"]),
+            ("p1 = \"3E\"", "p1 = \"34\"", &["'tac-11'", "'purchase-11'", "only one"]),
+            ("also = \"issue-script\"", "also = \"everything\"", &["line 38", "'everything'"]),
+            ("session = \"p1\"", "session = \"p3\"", &["'p3'"]),
+            ("control = \"control-01\"", "control = \"control-02\"", &["a control role that is one of them"]),
+        ];
+        for (from, to, named) in table {
             let bad = SHIPPED[0].replacen(from, to, 1);
             assert_ne!(bad, SHIPPED[0], "{from}");
             let error = parse(&bad).unwrap_err();
-            assert!(error.contains(named), "{from} → {to}: {error}");
+            assert!(named.iter().all(|part| error.contains(part)), "{from} → {to}: {error}");
         }
     }
 }

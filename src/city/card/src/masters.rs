@@ -63,9 +63,10 @@ struct MasterBody {
 /// The text of a new file of masters.
 pub fn generate_masters(random: &mut Random) -> Result<Zeroizing<String>, KeysError> {
     let mut keys = Vec::new();
-    for (algorithm, version, tac) in [(Algorithm::Tdes, 0x01, 0x11), (Algorithm::Sm4, 0x41, 0x51)] {
+    for (algorithm, version, traded) in [(Algorithm::Tdes, 0x01, 0x11), (Algorithm::Sm4, 0x41, 0x51)] {
         for (role, also, session) in ROLES {
-            let version = if role == "tac" { tac } else { version };
+            // Records name the version of these, and those of cards in the field are taken (keys.rs).
+            let version = if ["purchase", "tac"].contains(&role) { traded } else { version };
             keys.push(MasterBody {
                 applet: "transit".into(),
                 key_set: "purse".into(),

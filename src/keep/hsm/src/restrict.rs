@@ -19,7 +19,7 @@ impl Live {
         match action {
             Action::GenerateKey(key) => self.check_new_key(key),
             Action::ImportKey(import) => self.check_new_key(&import.attributes),
-            Action::SetProfile(profile) => self.check_uses(profile),
+            Action::SetProfile(profile) => self.check_uses(profile).and_then(|()| check_places(profile)),
             Action::GrantLicence(licence) => self.check_overlap(licence),
             _ => Ok(()),
         }
@@ -115,6 +115,23 @@ impl Live {
             )),
         }
     }
+}
+
+/// No card loses a key while it is written.
+///
+/// # Errors
+/// `BadProfile`.
+pub(crate) fn check_places(profile: &AppletProfile) -> Result<(), Refused> {
+    let Some([first, second]) = profile.shared_place() else {
+        return Ok(());
+    };
+    Err(Refused::new(
+        Refusal::BadProfile,
+        format!(
+            "{first} and {second} have one place on the card (p1, p2; id, version and type in the header), so the second key would \
+             replace the first; have the officers set a profile in which one of them has another id"
+        ),
+    ))
 }
 
 fn control_of(profile: &AppletProfile) -> Option<&ProfileRole> {

@@ -104,6 +104,15 @@ impl AppletProfile {
             && self.control.as_ref().is_none_or(|control| self.role(control).is_some())
     }
 
+    /// Two roles whose keys a card would keep in one place, the first replaced by the second. `is_sound` does not ask: old
+    /// logs hold such profiles. Whoever takes a new one into use does.
+    pub fn shared_place(&self) -> Option<[&str; 2]> {
+        self.roles.iter().enumerate().find_map(|(at, role)| {
+            let first = self.roles.iter().take(at).find(|other| other.place() == role.place())?;
+            Some([first.role.as_str(), role.role.as_str()])
+        })
+    }
+
     /// Whether a card of this profile needs the factor that its chip gives.
     pub fn needs_chip(&self) -> bool {
         self.roles.iter().any(|role| role.levels.contains(&FactorSource::CHIP))
@@ -111,6 +120,18 @@ impl AppletProfile {
 }
 
 impl ProfileRole {
+    /// Where a card keeps the key: P1 and P2 of WRITE KEY (type and version in the MoHURD style), and what of the header names
+    /// the key (card-crypto B.2): id, version and type of eight bytes, the id of four. Algorithm, rights and error counter
+    /// belong to the key and make no other place.
+    pub fn place(&self) -> (u64, u64, Vec<u8>) {
+        let named = match *self.header.0.as_slice() {
+            [id, version, _, kind, _, _, _, _] => vec![id, version, kind],
+            [id, _, _, _] => vec![id],
+            ref other => other.to_vec(),
+        };
+        (self.p1, self.p2, named)
+    }
+
     fn is_sound(&self, applet: &str) -> bool {
         let bytes = [self.index, self.p1, self.p2];
         let printable = |text: &str, len: usize| {
@@ -124,5 +145,59 @@ impl ProfileRole {
             && self.header.len() <= KEY_HEADER_MAX
             && printable(&self.block_usage, 2)
             && printable(&self.block_mode, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{KeyVersion, Lineage};
+
+    fn role(name: &str, p1: u64, p2: u64, header: &[u8]) -> ProfileRole {
+        ProfileRole {
+            role: name.into(),
+            key: KeyId { lineage: Lineage::parse("transit/purse/load").unwrap(), version: KeyVersion(1) },
+            algorithm: Algorithm::Sm4,
+            levels: vec![],
+            index: 1,
+            p1,
+            p2,
+            header: Bytes(header.to_vec()),
+            block_usage: "13".into(),
+            block_mode: "N".into(),
+            session: None,
+            mac: MacLayout::Load,
+        }
+    }
+
+    #[test]
+    fn two_keys_of_one_place_are_found() {
+        let eight = |id: u8, version: u8, kind: u8, end: u8| [id, version, 4, kind, 0, 0, 0, end];
+        let first = role("first", 0, 0, &eight(1, 0x41, 8, 0x33));
+        for (second, shared) in [
+            (role("same", 0, 0, &eight(1, 0x41, 8, 0x33)), true),
+            (role("other-counter", 0, 0, &eight(1, 0x41, 8, 0x55)), true),
+            (role("other-algorithm", 0, 0, &[1, 0x41, 0, 8, 0, 0, 0, 0x33]), true),
+            (role("other-id", 0, 0, &eight(0, 0x41, 8, 0x33)), false),
+            (role("other-version", 0, 0, &eight(1, 0x42, 8, 0x33)), false),
+            (role("other-type", 0, 0, &eight(1, 0x41, 9, 0x33)), false),
+            (role("other-p1", 1, 0, &eight(1, 0x41, 8, 0x33)), false),
+        ] {
+            let name = second.role.clone();
+            let roles = vec![first.clone(), role("between", 0x3f, 1, &[1, 0, 0x33, 0]), second];
+            let profile =
+                AppletProfile { format: 1, applet: "transit".into(), version: 1, roles, control: None };
+            assert!(profile.is_sound(), "{name}: old logs are read");
+            assert_eq!(profile.shared_place(), shared.then_some(["first", name.as_str()]));
+        }
+        assert_ne!(
+            role("a", 0x39, 1, &[1, 0, 0x33, 0]).place(),
+            role("b", 0x39, 1, &[2, 0, 0x33, 0]).place()
+        );
+        assert_eq!(
+            role("a", 0x39, 1, &[1, 0, 0x33, 0]).place(),
+            role("b", 0x39, 1, &[1, 0, 0x55, 0]).place()
+        );
+        assert_ne!(role("a", 0, 0, &[1, 2, 3]).place(), role("b", 0, 0, &[1, 2, 4]).place());
     }
 }

@@ -22,6 +22,7 @@ use super::{card_key, factors};
 use crate::held::Held;
 use crate::module::{Live, Module};
 use crate::random::Random;
+use crate::restrict::check_places;
 
 /// What a request needs, looked up under the lock.
 struct Plan {
@@ -89,7 +90,8 @@ impl Live {
         let control = match (request.form, &profile.control) {
             (KeyForm::WriteKey, Some(control)) => {
                 let role = profile.role(control).ok_or_else(super::no_such_key)?;
-                // A profile from before this rule may say otherwise; see `restrict.rs`.
+                // A profile from before these rules may say otherwise; see `restrict.rs`.
+                check_places(profile)?;
                 let uses = state.key(&role.key).map(|known| known.made.attributes.usage.as_slice());
                 if uses != Some(&[Usage::DeriveCard]) {
                     let why = format!(

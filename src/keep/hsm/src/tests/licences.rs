@@ -7,7 +7,7 @@ use wire::error::Refusal;
 use wire::frame::*;
 use wire::key::{Algorithm, FactorSource, KeyState, Usage};
 use wire::licence::{KeyBlockHeader, Licence, SealedKeyBlock, Spoilage, card_factor, serial_of};
-use wire::profile::AppletProfile;
+use wire::profile::{AppletProfile, ProfileRole};
 
 use super::mint::*;
 use super::room::*;
@@ -251,7 +251,8 @@ fn an_answer_that_no_frame_holds_counts_nothing() {
     let mut profile = Mint::profile(1);
     while profile.roles.len() < wire::profile::ROLES_MAX {
         let name = long(&format!("role-{}-", profile.roles.len()));
-        profile.roles.push(role(&name, &master));
+        let p2 = 0x10 + profile.roles.len() as u64;
+        profile.roles.push(ProfileRole { p2, ..role(&name, &master) });
     }
     let names = profile.roles.iter().map(|role| role.role.clone()).collect();
     let digest = profile.digest();

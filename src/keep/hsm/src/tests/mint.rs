@@ -141,13 +141,18 @@ impl Mint {
             applet: "transit".into(),
             version,
             roles: vec![
-                role("control", &key("transit/purse/control", Algorithm::Tdes, &[])),
+                ProfileRole {
+                    p1: 0x39,
+                    ..role("control", &key("transit/purse/control", Algorithm::Tdes, &[]))
+                },
                 ProfileRole {
                     session: Some(SessionRule::Padded),
                     mac: MacLayout::Load,
                     ..role("load", &key("transit/purse/load", Algorithm::Sm4, &[]))
                 },
                 ProfileRole {
+                    p1: 0x39,
+                    p2: 2,
                     mac: MacLayout::Authentication,
                     ..role("external", &key("transit/purse/external", Algorithm::Sm4, &[]))
                 },

@@ -21,7 +21,7 @@ fn controlled_by(mint: &Mint, lineage: &str, usage: &[Usage]) -> AppletProfile {
     let attributes = key(lineage, Algorithm::Tdes, usage);
     generate(mint, attributes.clone()).unwrap();
     let mut profile = Mint::profile(1);
-    profile.roles[0] = role("control", &key(lineage, Algorithm::Tdes, &[]));
+    profile.roles[0] = ProfileRole { p1: 0x39, ..role("control", &key(lineage, Algorithm::Tdes, &[])) };
     profile
 }
 
@@ -51,6 +51,14 @@ fn an_old_profile_writes_no_keys_under_a_control_key_that_signs_scripts() {
     let mint = Mint::new();
     let profile = controlled_by(&mint, "transit/purse/both", &[Usage::IssueScript, Usage::DeriveCard]);
     mint.set(&id("transit/purse/both", 1), wire::key::KeyState::Active).unwrap();
+    let refused = written_under_old(&mint, profile).unwrap_err();
+    assert_eq!(refused.code, Refusal::BadProfile);
+    assert!(refused.message.contains("other uses"), "{refused}");
+    mint.cards(KeyForm::Tr31, &[3]).unwrap();
+}
+
+/// A WRITE KEY of the load key under a profile that the log has from before the rules, and a licence on it.
+fn written_under_old(mint: &Mint, profile: AppletProfile) -> Result<Prepared, Refused> {
     let digest = profile.digest();
     let signed = mint.people.signed(Action::SetProfile(profile));
     let event = Event::Command(CommandEvent { command: Bytes(signed), made: None, card: None });
@@ -59,9 +67,25 @@ fn an_old_profile_writes_no_keys_under_a_control_key_that_signs_scripts() {
     let mut request = request(KeyForm::WriteKey, &[3]);
     request.roles = vec!["load".into()];
     request.cards[0].challenge = Some([1, 2, 3, 4]);
-    let refused = mint.ask(KeydRequest::CardKeys(request)).unwrap_err();
+    mint.ask(KeydRequest::CardKeys(request))
+}
+
+#[test]
+fn two_keys_of_a_card_have_two_places() {
+    let mint = Mint::new();
+    let mut shared = Mint::profile(1);
+    let (p1, p2) = (shared.roles[0].p1, shared.roles[0].p2);
+    (shared.roles[2].p1, shared.roles[2].p2) = (p1, p2);
+    // Rights make no other place.
+    shared.roles[2].header = Bytes(vec![1, 0, 0x55, 0]);
+    let refused = mint.decide(Action::SetProfile(shared.clone())).unwrap_err();
     assert_eq!(refused.code, Refusal::BadProfile);
+    assert!(refused.message.contains("control and external have one place"), "{refused}");
+    // A log from before the rule may hold it: then there are no WRITE KEY commands.
+    let refused = written_under_old(&mint, shared).unwrap_err();
+    assert!(refused.message.contains("have one place"), "{refused}");
     mint.cards(KeyForm::Tr31, &[3]).unwrap();
+    written_under_old(&Mint::new(), Mint::profile(1)).unwrap();
 }
 
 #[test]
@@ -78,7 +102,7 @@ fn a_layout_is_what_the_master_answers() {
             let mut profile = Mint::profile(1);
             let usage = if layout == MacLayout::Load { &[Usage::AuthorizeLoad][..] } else { &[] };
             let attributes = key(lineage, algorithm, usage);
-            profile.roles.push(ProfileRole { mac: *mac, ..role("tried", &attributes) });
+            profile.roles.push(ProfileRole { mac: *mac, p1: 0x36, ..role("tried", &attributes) });
             profile.version = 1 + mint.module.live(|live| Ok(live.log.state().size())).unwrap();
             let set = mint.decide(Action::SetProfile(profile));
             assert_eq!(set.is_ok(), *mac == layout, "{lineage} as {mac}: {set:?}");

@@ -1,4 +1,4 @@
-//! What operators count and watch, for Prometheus. `METRICS.md` describes every metric; a test holds it to [`families::ALL`].
+//! What operators count and watch, for Prometheus. `METRICS.md` describes every metric; a test holds it to the table in `families`.
 //!
 //! No label holds what a client chose: routes, codes, verdicts and the like are keyd's own words.
 

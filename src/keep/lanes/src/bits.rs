@@ -4,7 +4,7 @@
 use crate::Out;
 use crate::rows::{ROW, Rows};
 
-/// Bytes of a [`chunk`]: one DES block, half an SM4 block.
+/// Bytes of a `chunk`: one DES block, half an SM4 block.
 pub(crate) const CHUNK: usize = 8;
 /// Chunks of a row.
 pub(crate) const CHUNKS: usize = ROW / CHUNK;

@@ -1,7 +1,7 @@
 //! What a witness remembers of one log: the newest note that it cosigned, with its own line (SPEC.md §State).
 //!
 //! The file proves itself: it holds the log's signature and ours. So it can be neither invented nor mixed up; it can be
-//! an older one, and against that stands [`Memory::notice`].
+//! an older one, and against that stands `Memory::notice`.
 
 use std::fs;
 use std::io;

@@ -171,9 +171,9 @@ pub(super) fn healthy(system: &dyn System) -> Result<usize> {
         "--ca",
         "/opt/pki/ca.pem",
         "--cert",
-        "/opt/pki/clearing.pem",
+        "/opt/pki/auditor.pem",
         "--key",
-        "/opt/pki/clearing.key",
+        "/opt/pki/auditor.key",
     ]);
     let findings = all(system, &client)?;
     let mut good = 0;

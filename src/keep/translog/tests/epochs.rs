@@ -5,12 +5,10 @@ mod support;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use sha2::{Digest as _, Sha256};
-    use tempfile::TempDir;
     use translog::audit::{Finding, verify};
     use translog::entry::{
         ClosedEvent, Entry, Event, HeartbeatEvent, IntentEvent, TruncatedEvent, WitnessEvent,
@@ -25,30 +23,15 @@ mod tests {
     use wire::error::Refusal;
     use wire::witness::{GRACE_DEFAULT, Prune, Witness, WitnessSet};
 
-    use crate::support::{self, INSTANCE, Maker, NODE, ORIGIN, assertion, epoch_key};
+    use crate::support::{
+        self, INSTANCE, Log, Maker, NODE, ORIGIN, assert_golden, assertion, epoch_key, golden,
+    };
 
     const DAY_NS: u64 = 86_400_000_000_000;
 
-    struct Log {
-        dir: TempDir,
-        vkey: VerifierKey,
-    }
-
-    impl Log {
-        fn of(maker: &Maker) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            maker.publish(dir.path());
-            Self { dir, vkey: maker.vkey() }
-        }
-
-        fn verify(&self) -> Result<(), Finding> {
-            verify(self.dir.path(), &self.vkey, |_, _| {}).map(drop)
-        }
-
-        fn with_head(&self, note: &str) -> Result<(), Finding> {
-            fs::write(self.dir.path().join("checkpoint"), note).unwrap();
-            self.verify()
-        }
+    fn with_head(log: &Log, note: &str) -> Result<(), Finding> {
+        fs::write(log.path("checkpoint"), note).unwrap();
+        log.verify().map(drop)
     }
 
     /// Epoch 1: genesis to its turn. Epoch 2: an assertion. Epoch 3: a boot and an assertion.
@@ -86,10 +69,10 @@ mod tests {
             let own = maker.state.epochs().signer(size).unwrap().number;
             for number in (0..8).filter(|number| *number != own) {
                 let by = sign_head(&head(maker), &maker.key, &epoch_key(u8::try_from(number).unwrap()));
-                let finding = log.with_head(&by).unwrap_err();
+                let finding = with_head(&log, &by).unwrap_err();
                 assert!(finding.what.contains("epoch"), "{size} by {number}: {finding}");
             }
-            log.with_head(&note).unwrap();
+            with_head(&log, &note).unwrap();
         }
     }
 
@@ -101,7 +84,7 @@ mod tests {
         let (text, lines) = note.split_once("\n\n").unwrap();
         let lines: Vec<&str> = lines.lines().collect();
         let note = |lines: &[&str]| format!("{text}\n\n{}\n", lines.join("\n"));
-        log.with_head(&note(&lines)).unwrap();
+        with_head(&log, &note(&lines)).unwrap();
         let thief = sign_checkpoint(&head(&maker), &epoch_key(77));
         let extra = thief.lines().last().unwrap();
         // A good line under the epoch key's name and id, but for another text.
@@ -119,7 +102,7 @@ mod tests {
             vec![lines[0], stale],
             vec![lines[0], stale, lines[1]],
         ] {
-            assert_eq!(log.with_head(&note(&bad)).unwrap_err().file, "checkpoint", "{bad:?}");
+            assert_eq!(with_head(&log, &note(&bad)).unwrap_err().file, "checkpoint", "{bad:?}");
         }
     }
 
@@ -128,14 +111,14 @@ mod tests {
         let maker = support::ordinary(6);
         let log = Log::of(&maker);
         log.verify().unwrap();
-        assert!(log.with_head(&sign_head(&head(&maker), &maker.key, &epoch_key(1))).is_err());
+        assert!(with_head(&log, &sign_head(&head(&maker), &maker.key, &epoch_key(1))).is_err());
         // The same log, continued by a module with epochs: the head's own last entry decides.
         let mut maker = maker;
         maker.epoch = Some(epoch_key(0));
         maker.restart([0x36; 16]);
         let log = Log::of(&maker);
         log.verify().unwrap();
-        assert!(log.with_head(&sign_checkpoint(&head(&maker), &maker.key)).is_err());
+        assert!(with_head(&log, &sign_checkpoint(&head(&maker), &maker.key)).is_err());
     }
 
     #[test]
@@ -223,10 +206,6 @@ mod tests {
         maker
     }
 
-    fn golden(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/log").join(name)
-    }
-
     /// Writes the golden files as the present code makes them.
     fn write(dir: &Path) {
         let maker = second_log();
@@ -236,34 +215,9 @@ mod tests {
         log.write_vkey(&maker.vkey()).unwrap();
     }
 
-    fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
-        let (mut found, mut open) = (BTreeMap::new(), vec![root.join("v2"), root.join("wal-v2")]);
-        while let Some(dir) = open.pop() {
-            for item in fs::read_dir(dir).unwrap() {
-                let path = item.unwrap().path();
-                if path.is_dir() {
-                    open.push(path);
-                } else {
-                    let name = path.strip_prefix(root).unwrap().display().to_string();
-                    found.insert(name, fs::read(path).unwrap());
-                }
-            }
-        }
-        found
-    }
-
     #[test]
     fn golden_files_are_what_is_written_today() {
-        if std::env::var_os("TRANSLOG_WRITE_GOLDEN").is_some() && !golden("v2").is_dir() {
-            write(&golden(""));
-        }
-        let dir = tempfile::tempdir().unwrap();
-        write(dir.path());
-        let (today, golden) = (files(dir.path()), files(&golden("")));
-        assert_eq!(today.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
-        for (name, bytes) in &today {
-            assert!(golden[name] == *bytes, "{name} differs from the golden file");
-        }
+        assert_golden(&["v2", "wal-v2"], write);
     }
 
     #[test]

@@ -9,9 +9,11 @@ mod support;
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
-    use super::support::{self, Maker, assertion, command_event, key_id, lineage, made};
+    use super::support::{
+        self, Maker, assert_golden, assertion, command_event, golden, key_id, lineage, made,
+    };
     use translog::audit::verify;
     use translog::entry::{
         BatchEvent, BatchTotal, ComponentEvent, DeniedEvent, Entry, Event, FailuresEvent, SingleEvent,
@@ -35,10 +37,6 @@ mod tests {
     const LINE: &str = "0000000000010000310100001234567800031010000123456783101000012345678001000002710000001F40000251C090000000111223344556611223344556600000029100000012320240131093015D00A87B60101000612345000123450009999999900000007LINE-42             000008150000009920240131060000010202401312200001A1B2C3D4                              ";
     const CLIENT: &str = "spiffe://weihai.example/clearing/engine-1";
     const SIZE: u64 = 258;
-
-    fn golden(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/log").join(name)
-    }
 
     fn with(at: usize, text: &str) -> String {
         let mut line = LINE.to_owned();
@@ -229,38 +227,9 @@ mod tests {
         fs::write(receipts.join("receipt.json"), receipt + "\n").unwrap();
     }
 
-    fn tree(root: &Path, below: &str, found: &mut BTreeMap<String, Vec<u8>>) {
-        for item in fs::read_dir(root.join(below)).unwrap() {
-            let item = item.unwrap();
-            let name = format!("{below}/{}", item.file_name().to_str().unwrap());
-            if item.file_type().unwrap().is_dir() {
-                tree(root, &name, found);
-            } else {
-                found.insert(name.clone(), fs::read(root.join(name)).unwrap());
-            }
-        }
-    }
-
-    fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
-        let mut found = BTreeMap::new();
-        for part in ["v1", "wal-v1", "receipt-v1"] {
-            tree(root, part, &mut found);
-        }
-        found
-    }
-
     #[test]
     fn golden_files_are_what_is_written_today() {
-        if std::env::var_os("TRANSLOG_WRITE_GOLDEN").is_some() {
-            write(&golden(""));
-        }
-        let dir = tempfile::tempdir().unwrap();
-        write(dir.path());
-        let (today, golden) = (files(dir.path()), files(&golden("")));
-        assert_eq!(today.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
-        for (name, bytes) in &today {
-            assert!(golden[name] == *bytes, "{name} differs from the golden file");
-        }
+        assert_golden(&["v1", "wal-v1", "receipt-v1"], write);
     }
 
     fn vkey() -> VerifierKey {

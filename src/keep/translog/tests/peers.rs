@@ -2,16 +2,20 @@
 //! counts groups, `signed_note` reads the lines.
 
 #[cfg(test)]
+mod support;
+
+#[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
 
+    use crate::support::Leaves;
     use ed25519_dalek::{Signer as _, SigningKey};
     use sha2::{Digest as _, Sha256};
     use signed_note::{Note, Signature, StandardVerifier, Verifier, VerifierList, key_id};
     use translog::cosign::{cosign, cosigned_at};
     use translog::note::{Checkpoint, VerifierKey, WitnessKey, sign_checkpoint};
     use translog::policy::Policy;
-    use translog::tree::{Frontier, Hash, HashReader, inclusion_path, leaf_hash, node_hash};
+    use translog::tree::{Frontier, Hash, inclusion_path, leaf_hash};
 
     const TIME: u64 = 1_700_000_000;
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -70,19 +74,6 @@ mod tests {
     /// The origin that a sigsum log with this key has.
     fn origin() -> String {
         format!("sigsum.org/v1/tree/{}", hex(&sha256(&public(1))))
-    }
-
-    struct Leaves(Vec<Hash>);
-
-    impl HashReader for Leaves {
-        type Error = std::convert::Infallible;
-
-        fn subtree(&self, level: u32, index: u64) -> Result<Hash, Self::Error> {
-            if level == 0 {
-                return Ok(self.0[usize::try_from(index).unwrap()]);
-            }
-            Ok(node_hash(&self.subtree(level - 1, 2 * index)?, &self.subtree(level - 1, 2 * index + 1)?))
-        }
     }
 
     /// The bytes that follow the key id in a note's line.

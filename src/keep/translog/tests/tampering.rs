@@ -8,12 +8,11 @@ mod tests {
 
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::thread;
 
-    use crate::support::{Maker, assertion, boot_event, command_event, genesis, ordinary};
-    use tempfile::TempDir;
-    use translog::audit::{Finding, Report, verify};
+    use crate::support::{Log, Maker, assertion, boot_event, command_event, genesis, ordinary};
+    use translog::audit::{Finding, verify};
     use translog::entry::{Entry, Event};
     use translog::fs::LogDir;
     use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
@@ -25,40 +24,16 @@ mod tests {
     /// A full tile, and a second one that is not.
     const SIZE: u64 = 260;
 
-    struct Log {
-        dir: TempDir,
-        vkey: VerifierKey,
-    }
-
-    impl Log {
-        fn of(maker: &Maker) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            maker.publish(dir.path());
-            Self { dir, vkey: maker.vkey() }
+    /// All files of a log of `SIZE` entries.
+    fn files(log: &Log) -> Vec<String> {
+        let mut files = vec!["checkpoint".to_owned(), "vkey".to_owned()];
+        for index in 0..2 {
+            files.push(Tile::of_tree(0, index, SIZE).unwrap().to_string());
+            files.push(Tile::bundle(index, SIZE).unwrap().to_string());
         }
-
-        fn verify(&self) -> Result<Report, Finding> {
-            verify(self.dir.path(), &self.vkey, |_, _| {})
-        }
-
-        fn finding(&self) -> Finding {
-            self.verify().unwrap_err()
-        }
-
-        fn path(&self, file: &str) -> PathBuf {
-            self.dir.path().join(file)
-        }
-
-        fn files(&self) -> Vec<String> {
-            let mut files = vec!["checkpoint".to_owned(), "vkey".to_owned()];
-            for index in 0..2 {
-                files.push(Tile::of_tree(0, index, SIZE).unwrap().to_string());
-                files.push(Tile::bundle(index, SIZE).unwrap().to_string());
-            }
-            files.push(Tile::of_tree(1, 0, SIZE).unwrap().to_string());
-            assert!(files.iter().all(|file| self.path(file).is_file()));
-            files
-        }
+        files.push(Tile::of_tree(1, 0, SIZE).unwrap().to_string());
+        assert!(files.iter().all(|file| log.path(file).is_file()));
+        files
     }
 
     /// Which entry a byte of a bundle belongs to, its length prefix included.
@@ -133,7 +108,7 @@ mod tests {
                 scope.spawn(move || {
                     let log = Log::of(maker);
                     let flips: usize =
-                        log.files().iter().map(|file| flip_every_byte(maker, &log, file, worker)).sum();
+                        files(&log).iter().map(|file| flip_every_byte(maker, &log, file, worker)).sum();
                     log.verify().unwrap();
                     flips
                 })
@@ -142,7 +117,7 @@ mod tests {
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
         });
         let log = Log::of(&maker);
-        let bytes: u64 = log.files().iter().map(|file| fs::metadata(log.path(file)).unwrap().len()).sum();
+        let bytes: u64 = files(&log).iter().map(|file| fs::metadata(log.path(file)).unwrap().len()).sum();
         assert_eq!(flips as u64, bytes);
     }
 
@@ -167,7 +142,7 @@ mod tests {
     fn missing_short_long_and_stray_files() {
         let maker = ordinary(SIZE);
         let log = Log::of(&maker);
-        for file in log.files() {
+        for file in files(&log) {
             let path = log.path(&file);
             let good = fs::read(&path).unwrap();
             if file != "vkey" {

@@ -1,9 +1,11 @@
 //! The published vectors (SPEC.md §Vectors), every proof of every small tree, and another implementation's judgement.
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
+mod support;
 
+#[cfg(test)]
+mod tests {
+    use crate::support::Leaves;
     use base64ct::{Base64, Encoding as _};
     use ed25519_dalek::SigningKey;
     use proptest::prelude::*;
@@ -45,9 +47,7 @@ mod tests {
         (0..count).map(|at| format!("entry-{at}").into_bytes()).collect()
     }
 
-    /// All leaf hashes in memory; the definition of RFC 6962 §2.1.
-    struct Leaves(Vec<Hash>);
-
+    /// The definition of RFC 6962 §2.1.
     impl Leaves {
         fn new(count: usize) -> Self {
             Self(entries(count).iter().map(|entry| leaf_hash(entry)).collect())
@@ -65,18 +65,6 @@ mod tests {
                 }
             }
             root(&self.0[..size])
-        }
-    }
-
-    impl HashReader for Leaves {
-        type Error = Infallible;
-
-        fn subtree(&self, level: u32, index: u64) -> Result<Hash, Infallible> {
-            if level == 0 {
-                return Ok(self.0[usize::try_from(index).unwrap()]);
-            }
-            let left = self.subtree(level - 1, 2 * index)?;
-            Ok(node_hash(&left, &self.subtree(level - 1, 2 * index + 1)?))
         }
     }
 

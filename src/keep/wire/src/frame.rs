@@ -176,7 +176,7 @@ crate::cbor_struct! {
         /// Log verifier key (signed-note vkey line without LF).
         10 => vkey: String,
         /// `unwitnessed`: there are no witnesses; `witnessed`: the quorum keeps up; `waiting`: no head of this boot is
-        /// cosigned yet, or the grace is over; `grace`: the newest cosigned head is old, and checks go on for now.
+        /// cosigned yet, or the grace is over; `grace`: the newest cosigned head is old, and checks go on until the grace is over.
         11 => witness: String,
         /// Epoch of the log key; 0 in a log from before epochs.
         12 => epoch: u64,

@@ -2,17 +2,22 @@
 //! the same bytes for ever.
 #![allow(dead_code, reason = "every test program uses another part")]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use p256::SecretKey;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use translog::audit::{Finding, Report, verify};
 use translog::entry::{BootEvent, CommandEvent, Entry, Event, GenesisEvent, HeartbeatEvent, KeyMade};
 use translog::epoch;
 use translog::fs::LogDir;
 use translog::note::{Checkpoint, VerifierKey, sign_checkpoint, sign_head};
 use translog::state::LogState;
-use translog::tree::{Frontier, Hash, leaf_hash};
+use translog::tree::{Frontier, Hash, HashReader, leaf_hash, node_hash};
 use wire::cbor::{Bytes, Cbor};
 use wire::command::{
     Action, Approval, Command, ComponentSpec, Floor, Genesis, Id, ImportKey, Member, Quorum, SetKeyState,
@@ -327,4 +332,82 @@ pub(crate) fn ordinary(size: u64) -> Maker {
         maker.push(assertion(maker.frontier.size()));
     }
     maker
+}
+
+/// A published log in a directory of its own.
+pub(crate) struct Log {
+    pub(crate) dir: TempDir,
+    pub(crate) vkey: VerifierKey,
+}
+
+impl Log {
+    pub(crate) fn of(maker: &Maker) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        maker.publish(dir.path());
+        Self { dir, vkey: maker.vkey() }
+    }
+
+    pub(crate) fn verify(&self) -> Result<Report, Finding> {
+        verify(self.dir.path(), &self.vkey, |_, _| {})
+    }
+
+    pub(crate) fn finding(&self) -> Finding {
+        self.verify().unwrap_err()
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+}
+
+/// Leaf hashes in memory.
+pub(crate) struct Leaves(pub(crate) Vec<Hash>);
+
+impl HashReader for Leaves {
+    type Error = Infallible;
+
+    fn subtree(&self, level: u32, index: u64) -> Result<Hash, Infallible> {
+        if level == 0 {
+            return Ok(self.0[usize::try_from(index).unwrap()]);
+        }
+        let left = self.subtree(level - 1, 2 * index)?;
+        Ok(node_hash(&left, &self.subtree(level - 1, 2 * index + 1)?))
+    }
+}
+
+/// A golden file or directory of logs.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/log").join(name)
+}
+
+/// What the present code writes into these parts is what lies there, to the byte. `TRANSLOG_WRITE_GOLDEN` writes parts that are missing.
+pub(crate) fn assert_golden(parts: &[&str], write: impl Fn(&Path)) {
+    if std::env::var_os("TRANSLOG_WRITE_GOLDEN").is_some() && parts.iter().all(|part| !golden(part).exists())
+    {
+        write(&golden(""));
+    }
+    let files = |root: &Path| {
+        let mut found = BTreeMap::new();
+        parts.iter().for_each(|part| tree(root, part, &mut found));
+        found
+    };
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let (today, golden) = (files(dir.path()), files(&golden("")));
+    assert_eq!(today.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
+    for (name, bytes) in &today {
+        assert!(golden[name] == *bytes, "{name} differs from the golden file");
+    }
+}
+
+fn tree(root: &Path, below: &str, found: &mut BTreeMap<String, Vec<u8>>) {
+    for item in fs::read_dir(root.join(below)).unwrap() {
+        let item = item.unwrap();
+        let name = format!("{below}/{}", item.file_name().to_str().unwrap());
+        if item.file_type().unwrap().is_dir() {
+            tree(root, &name, found);
+        } else {
+            found.insert(name.clone(), fs::read(root.join(name)).unwrap());
+        }
+    }
 }

@@ -4,7 +4,8 @@
   verify.py log DIR --vkey FILE
   verify.py receipt --log DIR --vkey FILE --receipt receipt.json --day day.txt --verdicts out.csv [--lineage L]
   verify.py tamper DIR --vkey FILE --every K
-Written from src/keep/translog/SPEC.md and src/keep/wire/SPEC.md. It checks the log key's signature, the tree, the files and the form of
+--policy FILE (c2sp.org/tlog-policy) in place of --vkey asks for the quorum's cosignatures too.
+Written from src/keep/translog/SPEC.md and src/keep/wire/SPEC.md. It checks all signatures of the head, the tree, the files and the form of
 every entry; approvals and state roots are replayed by `citykeep audit verify`. Exit code 0, or 1 and what is wrong."""
 import argparse, base64, csv, datetime, hashlib, json, pathlib, re, struct, sys
 class Bad(Exception): pass
@@ -64,10 +65,10 @@ def path_root(root, at, size, path):
 def unbase64(text):
     need(base64.b64encode(base64.b64decode(text, validate=True)).decode() == text, "base64 text is not in its one form")
     return base64.b64decode(text)
-def read_vkey(text):
+def read_vkey(text, kind=b"\1"):
     name, label, key = text.removesuffix("\n").split("+", 2)
     data = unbase64(key)
-    need(name and data[:1] == b"\1" and len(data) == 33, "it is not an Ed25519 verifier key")
+    need(re.fullmatch(r"[^\s+]+", name) and data[:1] == kind and len(data) == 33, "it is not an Ed25519 verifier key of this kind")
     need(sha(name.encode(), b"\n", data)[:4].hex() == label, "its label does not fit its name and key")
     return name, data[1:], bytes.fromhex(label)
 def read_note(note, name, key, label):
@@ -82,6 +83,58 @@ def read_note(note, name, key, label):
     match = re.fullmatch(r"([^\n]+)\n(0|[1-9][0-9]{0,18})\n([^\n]{44})", body)
     need(match and match[1] == name, "its text is not origin, size and root of this log")
     return int(match[2]), unbase64(match[3]), [(by, data) for by, data in signatures if (by, data[:4]) != (name, label)]
+
+# Policies and cosignatures, C2SP tlog-policy and tlog-cosignature v1.
+def read_policy(text):
+    """Logs, witnesses by name, groups (K, members) by name, quorum."""
+    logs, witnesses, groups, quorum, members = [], {}, {}, [], []
+    for line in text.split("\n"):
+        need(not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line), "it has a control character")
+        words = [word for word in re.split("[ \t]", line) if word]
+        if not words or words[0][0] == "#": continue
+        new = lambda name: need(name not in {**witnesses, **groups, "none": 0}, f"the name {name} is taken")
+        match words:
+            case ["log", key] | ["log", key, _]: logs.append(read_vkey(key))
+            case ["witness", name, key] | ["witness", name, key, _]:
+                new(name)
+                witnesses[name] = read_vkey(key, b"\4")
+            case ["group", name, count, *own]:
+                new(name)
+                members += own
+                need(all(one in {**witnesses, **groups} for one in own) and len(members) == len({*members}), f"a member of {name} is unknown or twice")
+                count = {"any": "1", "all": str(len(own))}.get(count, count)
+                need(re.fullmatch("[1-9][0-9]?", count) and int(count) <= len(own), f"{name} needs all, any or a number of its members")
+                groups[name] = int(count), own
+            case ["quorum", name]:
+                need(name in {**witnesses, **groups, "none": 0}, f"{name} is not defined above")
+                quorum.append(name)
+            case _: raise Bad(f"a line that is no statement: {words[0]}")
+    need(logs and len(quorum) == 1 and max(len(logs), len(witnesses), len(groups)) <= 32, "it needs logs and one quorum, and at most 32 of each")
+    for keys in (logs, witnesses.values()):
+        need(len({key for _, key, _ in keys}) == len(keys), "a key is in it twice")
+    return logs, witnesses, groups, quorum[0]
+def cosigned(text, data, key):
+    """The time of a cosignature over a checkpoint's text; `data` is what stands behind the key id."""
+    need(len(data) == 72 and data[0] < 128, "a cosignature has another form")
+    time = int.from_bytes(data[:8])
+    need(ed25519(key, f"cosignature/v1\ntime {time}\n".encode() + text, data[8:]), "a witness's cosignature does not fit the checkpoint")
+    return time
+def vouch(note, policy):
+    """The log's vkey, size and root of a note that satisfies a policy, and its lines by neither the log nor a witness."""
+    logs, witnesses, groups, quorum = policy
+    vkey = next((log for log in logs if note.startswith(log[0] + "\n")), logs[0])
+    size, root, others = read_note(note, *vkey)
+    text, by, rest = note.rpartition("\n\n")[0].encode() + b"\n", set(), []
+    for line in others:
+        name = next((own for own, key in witnesses.items() if (line[0], line[1][:4]) == (key[0], key[2])), None)
+        if name:
+            cosigned(text, line[1][4:], witnesses[name][1])
+            by.add(name)
+        else: rest.append(line)
+    has = lambda name: name in by if name in witnesses else sum(map(has, groups[name][1])) >= groups[name][0]
+    need(quorum == "none" or has(quorum), f"its head is cosigned by {len(by)} of {len(witnesses)} witnesses, and the quorum {quorum} asks for more")
+    return vkey, size, root, rest, len(by)
+def only(vkey): return [read_vkey(vkey)], {}, {}, "none"
 
 # Deterministic CBOR.
 def cbor(data, at=None):
@@ -162,11 +215,12 @@ def tile_name(level, n, width):
     groups = [f"x{n // 1000**k % 1000:03}/" for k in (4, 3, 2, 1) if n >= 1000**k]
     return f"tile/{level}/{''.join(groups)}{n % 1000:03}" + (f".p/{width}" if width < 256 else "")
 
-def check_log(files, vkey_text):
+def check_log(files, policy):
     """Everything in a published directory; gives vkey, root, entries and leaf hashes."""
-    vkey, belong, entries, seen = about("vkey", read_vkey, vkey_text), {"checkpoint", "vkey"}, [], {"next": 0, "boots": [], "epochs": [], "turns": []}
-    need(files.get("vkey", vkey_text.encode()) == vkey_text.encode(), "vkey: it is not the given one")
-    size, root, others = about("checkpoint", lambda note: read_note(note.decode(), *vkey), files["checkpoint"])
+    belong, entries, seen = {"checkpoint", "vkey"}, [], {"next": 0, "boots": [], "epochs": [], "turns": []}
+    vkey, size, root, others, witnesses = about("checkpoint", lambda note: vouch(note.decode(), policy), files["checkpoint"])
+    line = f"{vkey[0]}+{vkey[2].hex()}+{base64.b64encode(bytes([1]) + vkey[1]).decode()}\n".encode()
+    need(files.get("vkey", line) == line, "vkey: it is not the given one")
     need(size, "checkpoint: it is empty")
     for n in range(-(-size // 256)):
         name, at = tile_name("entries", n, min(256, size - 256 * n)), 0
@@ -191,7 +245,10 @@ def check_log(files, vkey_text):
     need(tree_root(leaves) == root, "checkpoint: its root is not that of the entries")
     key = [key for first, key in seen["epochs"] if first < size][-1:]
     label = [(vkey[0], sha(vkey[0].encode(), b"\n\1", key)[:4]) for key in key]
-    text = files["checkpoint"].rpartition(b"\n\n")[0] + b"\n"
+    text, _, lines = files["checkpoint"].rpartition(b"\n\n")
+    text, first = text + b"\n", lines.split(b"\n")[0].split(b" ")
+    need(lines.count(b"\n") == 1 + len(label) + witnesses and unbase64(first[-1].decode())[:4] == vkey[2] and first[1] == vkey[0].encode(),
+         "checkpoint: its lines are not one of the log, one of the epoch, and one of each witness")
     need([(by, data[:4]) for by, data in others] == label and all(ed25519(key[0], text, data[4:]) for _, data in others),
          "checkpoint: it is not signed by the epoch that its last entry belongs to, or has a signature by a key that was not given")
     for at, locked in seen["turns"]:
@@ -239,7 +296,7 @@ def recount(day, verdicts, lineage):
     root = sha(b"\2root", struct.pack(">Q", len(leaves)), sha(b"\3hdr", header), arity16(leaves))
     return root, total, sorted(versions.items()), leaves
 
-def check_receipt(receipt, vkey, entries, leaves, day, verdicts, lineage):
+def check_receipt(receipt, policy, vkey, entries, leaves, day, verdicts, lineage):
     root, total, versions, records = recount(day, verdicts, lineage)
     counts = lambda row: dict(zip(VERDICTS, row))
     own = {"version": 1, "suite": 1, "origin": vkey[0], "profile": "purchase-tac", "lineage": lineage, "records": len(records),
@@ -251,7 +308,7 @@ def check_receipt(receipt, vkey, entries, leaves, day, verdicts, lineage):
     first, at, *path = head.split("\n")
     need(first == "c2sp.org/tlog-proof@v1" and re.fullmatch(r"index (0|[1-9]\d*)", at), "its proof is no tlog-proof")
     index, data, indices = int(at[6:]), bytes.fromhex(receipt["entry"]), receipt["indices"]
-    size, head_root, _ = read_note(note, *vkey)
+    _, size, head_root, _, _ = vouch(note, policy)
     proved = path_root(sha(b"\0", data), index, size, map(unbase64, path))
     need(proved == head_root and receipt["entry"] == data.hex().upper(), "its proof does not lead from its entry to the signed root")
     need(size <= len(leaves), f"the log has {len(leaves)} entries and the receipt is of {size}: fetch a newer copy of the log")
@@ -284,17 +341,24 @@ def selftest():
     need(path_root(leaf, 0, 1, []) == leaf and path_root(leaves[3], 3, 7, path) == root, "selftest: inclusion")
     need((sha(*(b"\0\7" + entry for entry in entries)), sha(*leaves)) == (bundle, tile), "selftest: bundle and tile")
     need(read_note(NOTE, *read_vkey(VKEY))[:2] == (7, root), "selftest: note")
+    witness = "witness.example/w1+20324abe+BCmsuuFBvMrwsi4alNNNC8c2HlJtC/4SyJeUvJMilm3X"
+    policy = read_policy(f"# ours\nlog {VKEY}witness w {witness}\ngroup g 1 w\nquorum g\n")
+    need(vouch(NOTE, policy)[1:] == (7, root, [], 1), "selftest: policy and cosignature")
+    for old, new in [("IDJKvg", "IDJKvw"), ("5an/DQ", "5an/DA"), ("AABlU/EA", "AABlU/EB")]:
+        try: vouch(NOTE.replace(old, new), policy)
+        except Bad: continue
+        raise Bad(f"selftest: a cosignature was believed with {new!r} for {old!r}")
     for old, new in [("\n7\n", "\n8\n"), ("9LQA=", "9LQB="), ("9LQA=", "9LQE="), ("ZRc328", "ZRc329"), ("ZRc3", "ZRc4")]:
         try: read_note(NOTE.replace(old, new), *read_vkey(VKEY))
         except Bad: continue
         raise Bad(f"selftest: a note was believed with {new!r} for {old!r}")
     need(tile_name(0, 1234067, 7) == "tile/0/x001/x234/067.p/7" and tile_name(1, 5, 256) == "tile/1/005", "selftest: tile names")
-def tamper(files, vkey, every):
+def tamper(files, policy, every):
     """Flips a bit of every K-th byte of all files together, in memory, and counts what is found."""
     places, found = [(name, at) for name in sorted(files) for at in range(len(files[name]))][::every], 0
     for name, at in places:
         data = files[name]
-        try: about("log", check_log, Files(files | {name: data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]}), vkey)
+        try: about("log", check_log, Files(files | {name: data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]}), policy)
         except Bad: found += 1
     need(places and found == len(places), f"{found} of {len(places)} tamperings found")
     return f"{found} of {found} tamperings found"
@@ -302,23 +366,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["selftest", "log", "receipt", "tamper"])
     parser.add_argument("dir", nargs="?", help="the published directory")
-    for name, default in {"log": "", "vkey": "", "receipt": "", "day": "", "verdicts": "", "lineage": "transit/purse/tac", "every": "1"}.items():
+    for name, default in {"log": "", "vkey": "", "policy": "", "receipt": "", "day": "", "verdicts": "", "lineage": "transit/purse/tac", "every": "1"}.items():
         parser.add_argument(f"--{name}", default=default)
     a = parser.parse_args()
-    given = {"selftest": True, "receipt": a.log and a.vkey and a.receipt and a.day and a.verdicts}.get(a.mode, a.dir and a.vkey)
+    trust = bool(a.vkey) != bool(a.policy)
+    given = {"selftest": True, "receipt": a.log and trust and a.receipt and a.day and a.verdicts}.get(a.mode, a.dir and trust)
     given or parser.error(f"{a.mode} needs more arguments; see --help")
     text = lambda name: pathlib.Path(name).read_text(encoding="utf-8")
     try:
         selftest()
         said = "selftest: every vector agrees"
+        if a.mode != "selftest":
+            policy = about("policy", read_policy, text(a.policy)) if a.policy else about("vkey", only, text(a.vkey))
         if a.mode == "tamper":
-            said = tamper(load(a.dir or a.log), text(a.vkey), int(a.every))
+            said = tamper(load(a.dir or a.log), policy, int(a.every))
         elif a.mode != "selftest":
-            log = about("log", check_log, load(a.dir or a.log), text(a.vkey))
+            log = about("log", check_log, load(a.dir or a.log), policy)
             said = f"log good: {len(log[2])} entries, origin {log[0][0]}, root {log[1].hex()}"
         if a.mode == "receipt":
             day, verdicts = pathlib.Path(a.day).read_bytes(), list(csv.reader(text(a.verdicts).splitlines()))
-            said = about("receipt", check_receipt, json.loads(text(a.receipt)), log[0], *log[2:], day, verdicts, a.lineage)
+            said = about("receipt", check_receipt, json.loads(text(a.receipt)), policy, log[0], *log[2:], day, verdicts, a.lineage)
     except (Bad, OSError, ValueError) as error:
         sys.exit(f"NOT GOOD: {error}")
     print(said)

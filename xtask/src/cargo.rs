@@ -99,5 +99,31 @@ pub(crate) fn build_programs() -> Result<PathBuf> {
         .get("target_directory")
         .and_then(Value::as_str)
         .context("cargo metadata: no target directory")?;
-    Ok(Path::new(target).join("release"))
+    let release = Path::new(target).join("release");
+    build_static(&release)?;
+    Ok(release)
+}
+
+/// The auditor's program runs on any Linux of this processor: it needs no library there, its C library included.
+fn build_static(release: &Path) -> Result<()> {
+    let output = Command::new("rustc").args(["--print", "host-tuple"]).output().context("rustc")?;
+    let host = String::from_utf8(output.stdout).context("rustc")?;
+    let host = host.trim();
+    let flags = format!("target.{host}.rustflags=[\"-C\",\"target-feature=+crt-static\"]");
+    cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--quiet",
+        "-p",
+        "audit",
+        "--target",
+        host,
+        "--config",
+        &flags,
+    ])?;
+    let name = "citykeep-audit";
+    let made = release.parent().unwrap_or(release).join(host).join("release").join(name);
+    std::fs::copy(&made, release.join(name)).with_context(|| format!("{}", made.display()))?;
+    Ok(())
 }

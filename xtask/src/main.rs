@@ -9,6 +9,7 @@ mod first_day;
 mod installed;
 mod package;
 mod show;
+mod tamper;
 mod test;
 mod up;
 
@@ -37,6 +38,10 @@ enum Command {
     /// its User=, then under a systemd that is booted in a container. Start, ceremony, day, upgrade under load, loss of the
     /// module, removal, purge.
     Package(package::Options),
+    /// Edits a log and crashes its writer, many times: every edit must be found and located, no recovery may alarm.
+    ///
+    /// Every edit has a seed; what is missed is named with it. `cargo xtask test` runs 20,000 and 200.
+    Tamper(tamper::Options),
     /// Only the arrow check: who may depend on whom.
     Arrows,
 }
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Package(options) => package::run(&options),
+        Command::Tamper(options) => tamper::run(&options),
         Command::Arrows => arrows::check(),
     };
     match outcome {

@@ -24,6 +24,7 @@ pub(crate) struct Options {
 /// it knows practice keys only.
 const PROGRAMS: &[(&str, &str)] = &[
     ("citykeep", "1"),
+    ("citykeep-audit", "1"),
     ("citycard", "1"),
     ("keyceremony", "1"),
     ("citykeep-hsm", "8"),
@@ -52,6 +53,8 @@ const COPIES: &[(&str, &str)] = &[
     ("src/keep/cardcrypto/SPEC.md", "usr/share/doc/citykeep/cardcrypto/SPEC.md"),
     ("src/city/perso/SPEC.md", "usr/share/doc/citykeep/perso/SPEC.md"),
     ("src/keep/wire/SPEC.md", "usr/share/doc/citykeep/wire/SPEC.md"),
+    ("src/keep/audit/README.md", "usr/share/doc/citykeep/audit/README.md"),
+    ("src/keep/audit/SPEC.md", "usr/share/doc/citykeep/audit/SPEC.md"),
     ("src/keep/translog/SPEC.md", "usr/share/doc/citykeep/translog/SPEC.md"),
 ];
 

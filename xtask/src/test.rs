@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{arrows, bans, cargo, installed};
+use crate::{arrows, bans, cargo, installed, tamper};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -62,6 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     stage("tests of the crates", || {
         cargo::cargo(&["test", "--locked", "--workspace", "--all-features", "--exclude", "system-tests"])
     })?;
+    stage("tamper campaign (release)", || tamper::run(&tamper::Options::of_every_run()))?;
     let bin = std::cell::OnceCell::new();
     stage("release programs", || {
         let _ = bin.set(cargo::build_programs()?);

@@ -23,10 +23,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Audit a published log, offline. 离线审计日志。
+    /// Audit a published log, offline; `citykeep-audit` is the same on its own. 离线审计日志。
     Audit {
         #[command(subcommand)]
-        action: AuditAction,
+        action: audit::cli::Action,
     },
     /// Blacklists: build, have them signed, check them offline. 黑名单。
     Blacklist {
@@ -89,9 +89,10 @@ impl Command {
     /// Whether the caller is a program.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Audit { action: AuditAction::Verify(arguments) } => arguments.json,
+            Self::Audit { action } => action.json(),
             Self::Clear { action: ClearAction::Verify(arguments) } => arguments.json,
             Self::Receipt { action: ReceiptAction::Verify(arguments) } => arguments.json,
+            Self::Receipt { action: ReceiptAction::ShowLine(arguments) } => arguments.json,
             Self::Blacklist { action: BlacklistAction::Build(arguments) } => arguments.json,
             Self::Blacklist { action: BlacklistAction::Sign(arguments) } => arguments.json,
             Self::Blacklist { action: BlacklistAction::Check(arguments) } => arguments.json,
@@ -105,29 +106,6 @@ impl Command {
             Self::Pages(_) => false,
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditAction {
-    /// Check a published log from its first entry to its newest checkpoint. 从头核验已公布的日志。
-    ///
-    /// Reads the folder that the service publishes (checkpoint, tile/…) and nothing else: every hash of the tree, every
-    /// signature, every entry, and what the entries add up to. The first thing that is wrong is named with its file and entry.
-    #[command(after_help = "Example: citykeep audit verify /var/lib/citykeep/log --vkey vkey")]
-    Verify(AuditVerify),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AuditVerify {
-    /// The published log: the folder with `checkpoint` and `tile/`.
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// File with the log's vkey line, compared with the ceremony's transcript.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) vkey: PathBuf,
-    /// One JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -244,6 +222,39 @@ pub(crate) enum ReceiptAction {
         --verdicts out.csv"
     )]
     Verify(ReceiptVerify),
+    /// Prove one line of a settlement file to somebody who gets nothing else of it. 出具单笔证明。
+    ///
+    /// Checks the receipt against the whole file, and writes a small proof: the line, its verdict, and the way from both to the
+    /// signed log. `citykeep-audit check-line` checks it with the policy alone.
+    #[command(
+        after_help = "Example:\n  citykeep receipt show-line 17 --file day.txt --receipt receipt.json --policy policy \
+        --verdicts out.csv --out line-17.json"
+    )]
+    ShowLine(ReceiptShowLine),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiptShowLine {
+    /// Which line, from 1.
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) line: u64,
+    /// The file that was sent.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) file: PathBuf,
+    /// Its receipt.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: PathBuf,
+    #[command(flatten)]
+    pub(crate) anchor: audit::cli::Anchor,
+    /// The verdicts that came with the receipt; not needed if the receipt says that every readable line had the same one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) verdicts: Option<PathBuf>,
+    /// Where the proof goes.
+    #[arg(long, value_name = "OUT.json")]
+    pub(crate) out: PathBuf,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -251,9 +262,8 @@ pub(crate) struct ReceiptVerify {
     /// The receipt, as `citykeep clear verify` wrote it.
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: PathBuf,
-    /// File with the log's vkey line, compared with the ceremony's transcript.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) vkey: PathBuf,
+    #[command(flatten)]
+    pub(crate) anchor: audit::cli::Anchor,
     /// The day that was sent.
     #[arg(long, value_name = "FILE", requires = "verdicts")]
     pub(crate) day: Option<PathBuf>,
@@ -311,8 +321,19 @@ mod tests {
             "citykeep clear verify --day d --url u --ca a --cert c --key k --vkey v --verdicts o --receipt r \
              --lineage transit/purse/tac --json",
             "citykeep audit verify DIR --vkey v --json",
+            "citykeep audit verify DIR --policy p",
+            "citykeep audit show DIR --vkey v --kind command,boot --actor li --of-key transit --from 2026-01-01 --form ocsf",
+            "citykeep audit follow https://localhost:1/v1/log --policy p --ca a --cert c --key k",
+            "citykeep audit keys DIR --vkey v --at 9",
+            "citykeep audit diff A B --policy p",
+            "citykeep audit report DIR --policy p --out o.html",
+            "citykeep audit export DIR --vkey v --out o.tar",
+            "citykeep audit feed DIR --vkey v --cursor c --form json --every 5",
             "citykeep receipt verify --receipt r --vkey v",
             "citykeep receipt verify --receipt r --vkey v --day d --verdicts o",
+            "citykeep receipt verify --receipt r --policy p",
+            "citykeep receipt show-line 17 --file d --receipt r --policy p --verdicts o --out l",
+            "citykeep audit check-line l --policy p",
             "citykeep status --url u --ca a --cert c --key k",
             "citykeep keys --url u --ca a --cert c --key k --json",
             "citykeep perso run --licence l --first f --count 3 --out d --url u --ca a --cert c --key k",
@@ -331,6 +352,11 @@ mod tests {
         for line in [
             "citykeep receipt verify --receipt r --vkey v --day d",
             "citykeep clear verify --day d",
+            "citykeep audit verify DIR",
+            "citykeep audit verify DIR --vkey v --policy p",
+            "citykeep audit show DIR --vkey v --from yesterday",
+            "citykeep receipt show-line 0 --file d --receipt r --policy p --out l",
+            "citykeep receipt verify --receipt r",
             "citykeep doctor --url u --ca a",
             "citykeep",
         ] {

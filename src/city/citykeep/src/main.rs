@@ -1,14 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-mod audit;
 mod blacklist;
 mod cli;
 mod doctor;
 mod failure;
 mod files;
 mod load;
-mod meter;
 mod personalize;
 mod receipt;
 mod report;
@@ -20,25 +18,16 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
 
-use crate::cli::{AuditAction, BlacklistAction, ClearAction, Cli, Command, PersoAction, ReceiptAction};
+use crate::cli::{BlacklistAction, ClearAction, Cli, Command, PersoAction, ReceiptAction};
 use crate::failure::Failure;
 use crate::report::Report;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.command.json();
-    match run(cli.command) {
-        Ok(report) => {
-            report.print(json);
-            report.code()
-        }
-        Err(failure) => failure.print(json),
-    }
-}
-
-fn run(command: Command) -> Result<Report, Failure> {
-    match command {
-        Command::Audit { action: AuditAction::Verify(arguments) } => audit::verify(&arguments),
+    let done = match cli.command {
+        // It says itself what came of it, as its own program does.
+        Command::Audit { action } => return audit::run(&action),
         Command::Clear { action: ClearAction::Verify(arguments) } => settle::verify(&arguments),
         Command::Blacklist { action: BlacklistAction::Build(arguments) } => blacklist::build(&arguments),
         Command::Blacklist { action: BlacklistAction::Sign(arguments) } => blacklist::sign(&arguments),
@@ -49,6 +38,7 @@ fn run(command: Command) -> Result<Report, Failure> {
         Command::Perso { action: PersoAction::Report(arguments) } => personalize::report(&arguments),
         Command::Keys(arguments) => service::keys(&arguments),
         Command::Receipt { action: ReceiptAction::Verify(arguments) } => receipt::verify(&arguments),
+        Command::Receipt { action: ReceiptAction::ShowLine(arguments) } => receipt::show_line(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Status(arguments) => service::status(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
@@ -58,5 +48,12 @@ fn run(command: Command) -> Result<Report, Failure> {
                 Err(Failure::untried(format!("{}: cannot be written ({error})", pages.out.display())))
             }
         },
+    };
+    match done {
+        Ok(report) => {
+            report.print(json);
+            report.code()
+        }
+        Err(failure) => failure.print(json),
     }
 }

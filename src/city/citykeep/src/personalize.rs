@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use audit::Meter;
 use client::VerifierKey;
 use perso::{Job, JobError, JobParameters};
 use serde_json::json;
@@ -11,7 +12,6 @@ use translog::note::open_checkpoint;
 use crate::cli::{PersoReport, PersoResume, PersoRun, Service};
 use crate::failure::Failure;
 use crate::files;
-use crate::meter::Meter;
 use crate::report::Report;
 
 impl From<JobError> for Failure {

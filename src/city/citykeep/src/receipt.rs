@@ -1,46 +1,154 @@
-//! `citykeep receipt verify`
+//! `citykeep receipt`
 
 use std::path::Path;
 
-use clearing::{Day, read_verdicts};
+use audit::line::{LineProof, lines, object};
+use clearing::{Day, Output, OutputError, read_verdicts};
 use client::receipt::{Pinned, Recount, check, check_log};
 use serde_json::json;
+use translog::policy::{Policy, Vouched};
+use translog::proof::TlogProof;
 use wire::api::Receipt;
-use wire::batch::RECORD_LEN;
+use wire::batch::{RECORD_LEN, Verdict};
+use wire::purse::{F1Line, f1_lines};
+use wire::tree16::{self, Path as TreePath};
 
-use crate::cli::ReceiptVerify;
+use crate::cli::{ReceiptShowLine, ReceiptVerify};
 use crate::failure::Failure;
 use crate::files;
 use crate::report::{Report, counts, warnings};
 
 pub(crate) fn verify(arguments: &ReceiptVerify) -> Result<Report, Failure> {
-    let text = files::read_text(&arguments.receipt, "the receipt")?;
-    let receipt: Receipt = serde_json::from_str(&text).map_err(|error| {
-        Failure::no_result(
-            "receipt",
-            format!(
-                "{}: no receipt ({error}); give the file that came with the verdicts",
-                arguments.receipt.display()
-            ),
-        )
-    })?;
-    let pinned = Pinned { log: files::read_vkey(&arguments.vkey)?, instance: None };
+    let policy = audit::policy(&arguments.anchor).map_err(Failure::untried)?;
+    let receipt = read(&arguments.receipt)?;
+    let (pinned, vouched) = vouched(&receipt, &policy)?;
     check_log(&receipt, &pinned).map_err(|error| wrong(&error))?;
     let lines_checked = match (&arguments.day, &arguments.verdicts) {
         (Some(day), Some(verdicts)) => {
-            check_lines(&receipt, &pinned, day, verdicts)?;
+            let day = Day::read(day, &files::lineage(&receipt.lineage)?)
+                .map_err(|error| Failure::untried(error.to_string()))?;
+            check_lines(&receipt, &pinned, &day, &verdicts_of(&day, verdicts)?)?;
             true
         }
         _ => false,
     };
-    Ok(report(&receipt, lines_checked))
+    Ok(report(&receipt, &vouched, lines_checked))
 }
 
-fn check_lines(receipt: &Receipt, pinned: &Pinned, day: &Path, verdicts: &Path) -> Result<(), Failure> {
-    let rows = read_verdicts(&files::read_text(verdicts, "the verdicts")?)
-        .map_err(|error| Failure::no_result("verdicts", format!("{}: {error}", verdicts.display())))?;
-    let day = Day::read(day, &files::lineage(&receipt.lineage)?)
+/// The receipt is checked against the whole file before anything is proved with it.
+pub(crate) fn show_line(arguments: &ReceiptShowLine) -> Result<Report, Failure> {
+    let policy = audit::policy(&arguments.anchor).map_err(Failure::untried)?;
+    let receipt = read(&arguments.receipt)?;
+    let (pinned, _) = vouched(&receipt, &policy)?;
+    check_log(&receipt, &pinned).map_err(|error| wrong(&error))?;
+    let file = &arguments.file;
+    let bytes = std::fs::read(file).map_err(|error| {
+        Failure::untried(format!("{}: cannot read the file ({error}); check the path", file.display()))
+    })?;
+    let day = Day::from_bytes(&bytes, &files::lineage(&receipt.lineage)?)
         .map_err(|error| Failure::untried(error.to_string()))?;
+    let verdicts = match &arguments.verdicts {
+        Some(path) => verdicts_of(&day, path)?,
+        None => told_by(&receipt, &bytes)?,
+    };
+    check_lines(&receipt, &pinned, &day, &verdicts)?;
+    let proof = prove(arguments.line, &bytes, &day, &verdicts, &receipt)?;
+    // What is handed out is what the other side will check.
+    let shown = proof.check(&policy).map_err(|error| Failure::no_result("line", error.to_string()))?;
+    let out = &arguments.out;
+    let written = Output::claim(out, &[file, &arguments.receipt])
+        .and_then(|out| out.write(|file| writeln!(file, "{}", proof.to_json())));
+    written.map_err(|error: OutputError| Failure::no_result("files", error.to_string()))?;
+    let name = out.display();
+    let mut said =
+        vec![format!("已出具 written {name}; citykeep-audit check-line checks it with the policy alone")];
+    said.extend(lines(&proof, &shown));
+    let mut json = object(&proof, &shown);
+    if let Some(json) = json.as_object_mut() {
+        json.insert("file".to_owned(), json!(name.to_string()));
+    }
+    Ok(Report { lines: said, json })
+}
+
+fn prove(
+    line: u64,
+    bytes: &[u8],
+    day: &Day,
+    verdicts: &[Verdict],
+    receipt: &Receipt,
+) -> Result<LineProof, Failure> {
+    let beyond = || Failure::untried(format!("the file has {} lines and no line {line}", day.lines()));
+    let at = usize::try_from(line - 1).map_err(|_| beyond())?;
+    let text = f1_lines(bytes).nth(at).ok_or_else(beyond)?.to_vec();
+    let verdict = *verdicts.get(at).ok_or_else(beyond)?;
+    let records = day.records();
+    let records = records.as_chunks::<RECORD_LEN>().0.iter().zip(verdicts);
+    let leaves: Vec<tree16::Hash> = records.map(|(record, verdict)| tree16::leaf(record, *verdict)).collect();
+    let path = TreePath::new(&leaves, at).ok_or_else(beyond)?;
+    let pairs = receipt.entry.as_bytes().chunks(2);
+    let entry: Option<Vec<u8>> =
+        pairs.map(|pair| wire::purse::hex(pair).map(|[byte]: [u8; 1]| byte)).collect();
+    let unreadable = || Failure::no_result("receipt", "the receipt's log entry cannot be read");
+    Ok(LineProof {
+        line,
+        bytes: text,
+        verdict,
+        header: day.header().clone(),
+        path,
+        entry: entry.ok_or_else(unreadable)?,
+        proof: receipt.proof.clone(),
+    })
+}
+
+/// Without the verdict file: a receipt whose readable lines all had one verdict tells each line's.
+fn told_by(receipt: &Receipt, bytes: &[u8]) -> Result<Vec<Verdict>, Failure> {
+    let counts = &receipt.counts;
+    let named = [
+        (counts.ok, Verdict::Ok),
+        (counts.bad_tac, Verdict::BadTac),
+        (counts.unknown_key, Verdict::UnknownKey),
+        (counts.withheld, Verdict::Withheld),
+    ];
+    let mut named = named.into_iter().filter(|(count, _)| *count > 0).map(|(_, verdict)| verdict);
+    let (one, None) = (named.next().unwrap_or(Verdict::Malformed), named.next()) else {
+        return Err(Failure::untried(
+            "the receipt counts different verdicts, and does not say which line had which; give --verdicts, the file that \
+             came with the receipt",
+        ));
+    };
+    let verdict = |line| F1Line::parse(line).map_or(Verdict::Malformed, |_| one);
+    Ok(f1_lines(bytes).map(verdict).collect())
+}
+
+fn read(path: &Path) -> Result<Receipt, Failure> {
+    let text = files::read_text(path, "the receipt")?;
+    serde_json::from_str(&text).map_err(|error| {
+        let path = path.display();
+        Failure::no_result(
+            "receipt",
+            format!("{path}: no receipt ({error}); give the file that came with the verdicts"),
+        )
+    })
+}
+
+/// The head under the receipt, as the policy demands it; and the log's key, for the rest.
+fn vouched(receipt: &Receipt, policy: &Policy) -> Result<(Pinned, Vouched), Failure> {
+    let bad = |error: String| {
+        Failure::no_result(
+            "receipt",
+            format!("THE RECEIPT IS NOT GOOD: {error}; tell the operator and the auditor"),
+        )
+    };
+    let proof = TlogProof::parse(&receipt.proof).map_err(|error| bad(error.to_string()))?;
+    let vouched = policy.open(&proof.checkpoint).map_err(|error| bad(error.to_string()))?;
+    let log = policy.logs().iter().find(|log| log.key.name() == receipt.origin);
+    let log = log.ok_or_else(|| bad(format!("{} is no log of the policy", receipt.origin)))?;
+    Ok((Pinned { log: log.key.clone(), instance: None }, vouched))
+}
+
+fn verdicts_of(day: &Day, path: &Path) -> Result<Vec<Verdict>, Failure> {
+    let rows = read_verdicts(&files::read_text(path, "the verdicts")?)
+        .map_err(|error| Failure::no_result("verdicts", format!("{}: {error}", path.display())))?;
     if rows.len() as u64 != day.lines() {
         let text = format!(
             "the day has {} lines, the verdict file {}: they do not belong together",
@@ -49,10 +157,14 @@ fn check_lines(receipt: &Receipt, pinned: &Pinned, day: &Path, verdicts: &Path) 
         );
         return Err(Failure::no_result("verdicts", text));
     }
+    Ok(rows)
+}
+
+fn check_lines(receipt: &Receipt, pinned: &Pinned, day: &Day, verdicts: &[Verdict]) -> Result<(), Failure> {
     let mut recount = Recount::new(day.header());
     let records = day.records();
-    for (record, verdict) in records.as_chunks::<RECORD_LEN>().0.iter().zip(rows) {
-        recount.add(record, verdict);
+    for (record, verdict) in records.as_chunks::<RECORD_LEN>().0.iter().zip(verdicts) {
+        recount.add(record, *verdict);
     }
     check(receipt, day.header(), &recount.totals(), pinned).map_err(|error| wrong(&error))
 }
@@ -64,7 +176,7 @@ fn wrong(error: &client::receipt::ReceiptError) -> Failure {
     )
 }
 
-fn report(receipt: &Receipt, lines_checked: bool) -> Report {
+fn report(receipt: &Receipt, vouched: &Vouched, lines_checked: bool) -> Report {
     let index = receipt.indices.last().copied().unwrap_or_default();
     let mut lines = vec![if lines_checked {
         "回执有效 good: the log has this batch, of exactly these lines with exactly these verdicts".to_owned()
@@ -77,6 +189,10 @@ fn report(receipt: &Receipt, lines_checked: bool) -> Report {
     lines.push(format!("回执 receipt   {}", receipt.batch));
     lines.push(format!("客户 client    {}", receipt.client));
     lines.push(format!("日志 log       {} entry {index}", receipt.origin));
+    let witnesses: Vec<&str> = vouched.witnesses.iter().map(|(name, _)| name.as_str()).collect();
+    if !witnesses.is_empty() {
+        lines.push(format!("见证 witness   {}", witnesses.join(", ")));
+    }
     Report {
         lines,
         json: json!({
@@ -86,6 +202,7 @@ fn report(receipt: &Receipt, lines_checked: bool) -> Report {
             "client": receipt.client,
             "origin": receipt.origin,
             "log_index": index,
+            "witnesses": witnesses,
             "records": receipt.records,
             "counts": receipt.counts,
             "versions": receipt.versions,

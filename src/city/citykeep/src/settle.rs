@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use audit::Meter;
 use clearing::{Day, DayResult, Output, OutputError, verify_day, write_verdicts};
 use serde_json::json;
 
 use crate::cli::ClearVerify;
 use crate::failure::Failure;
 use crate::files;
-use crate::meter::Meter;
 use crate::report::{Report, counts, warnings};
 
 pub(crate) fn verify(arguments: &ClearVerify) -> Result<Report, Failure> {

@@ -1,22 +1,35 @@
 //! Verifies a published log directory, offline: every byte of every file, every entry, every approval (SPEC.md §Audit).
 
+mod chunk;
+mod compare;
+mod head;
 mod meaning;
+mod pool;
 mod snapshot;
+mod source;
+mod tree;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use wire::command::{Digest, Id};
 use wire::key::{KeyId, KeyState};
 
-use crate::fs::reader::Reader;
+use crate::entry::Entry;
 use crate::fs::{CHECKPOINT, VKEY};
 use crate::note::VerifierKey;
-use crate::tile::{LEVELS_MAX, TILE_WIDTH, Tile, decode_hashes, hashes_at, subtree_root};
-use crate::tree::{Frontier, Hash, leaf_hash};
+use crate::policy::Policy;
+use crate::state::LogState;
+use crate::tile::TILE_WIDTH;
+use crate::tree::Hash;
+use chunk::{Broken, Chunk};
+pub use compare::{Compared, compare};
 use meaning::Meaning;
+use pool::Pool;
 use snapshot::Snapshot;
+pub use source::{Dir, Source};
+use tree::{Tree, blame};
 
 /// The first thing that is wrong with a log.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -28,6 +41,8 @@ pub struct Finding {
     pub index: Option<u64>,
     /// What is wrong.
     pub what: String,
+    /// It could not be read: nothing is known about the log, good or bad.
+    pub unreadable: bool,
 }
 
 impl fmt::Display for Finding {
@@ -39,12 +54,26 @@ impl fmt::Display for Finding {
     }
 }
 
+impl Finding {
+    fn new(file: impl fmt::Display, index: impl Into<Option<u64>>, what: impl Into<String>) -> Self {
+        Self { file: file.to_string(), index: index.into(), what: what.into(), unreadable: false }
+    }
+}
+
 fn finding<T>(
     file: impl fmt::Display,
     index: impl Into<Option<u64>>,
     what: impl Into<String>,
 ) -> Result<T, Finding> {
-    Err(Finding { file: file.to_string(), index: index.into(), what: what.into() })
+    Err(Finding::new(file, index, what))
+}
+
+fn unreadable<T>(
+    file: impl fmt::Display,
+    index: impl Into<Option<u64>>,
+    error: &std::io::Error,
+) -> Result<T, Finding> {
+    Err(Finding { unreadable: true, ..Finding::new(file, index, error.to_string()) })
 }
 
 /// What a log says, after everything in it was found good.
@@ -63,6 +92,12 @@ pub struct Report {
     pub size: u64,
     /// Root over them.
     pub root: Hash,
+    /// Key of the log that signed the head.
+    pub vkey: String,
+    /// Witnesses of the policy that cosigned the head and when, Unix seconds.
+    pub witnesses: Vec<(String, u64)>,
+    /// The policy's quorum is among them, if the policy has one.
+    pub cosigned: bool,
     /// Entries by kind.
     pub kinds: BTreeMap<&'static str, u64>,
     /// State of every key version.
@@ -81,160 +116,165 @@ pub struct Report {
     pub wall_ns: (u64, u64),
 }
 
+/// What sees the log go by, entry by entry. What it sees is proved only when [`Verifier::advance`] has returned `Ok`.
+pub trait Watch {
+    /// An entry, and what all entries up to it add up to.
+    fn entry(&mut self, _state: &LogState, _entry: &Entry) {}
+
+    /// Entries done, and entries in all.
+    fn progress(&mut self, _done: u64, _total: u64) {}
+}
+
+/// Nobody looks.
+impl Watch for () {}
+
+/// A log as far as it is verified.
+///
+/// After a finding it is of no more use.
+pub struct Verifier {
+    policy: Policy,
+    needs_quorum: bool,
+    known: Option<(u64, Hash)>,
+    workers: usize,
+    tree: Tree,
+    meaning: Meaning,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// Nothing is verified yet. With fewer than two workers the caller's thread does everything.
+    pub fn new(policy: Policy, workers: usize) -> Self {
+        Self { policy, needs_quorum: true, known: None, workers, tree: Tree::new(), meaning: Meaning::new() }
+    }
+
+    /// A head that the policy's quorum has not cosigned yet is no finding; [`Report::cosigned`] tells.
+    #[must_use]
+    pub fn ahead_of_witnesses(mut self) -> Self {
+        self.needs_quorum = false;
+        self
+    }
+
+    /// Entries that are verified.
+    pub fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// Root over them.
+    pub fn root(&self) -> Hash {
+        self.tree.root()
+    }
+
+    /// What they add up to.
+    pub fn state(&self) -> &LogState {
+        &self.meaning.state
+    }
+
+    /// The log went through this head before; one that does not is a fork. For who verified it then.
+    pub fn must_contain(&mut self, size: u64, root: Hash) {
+        self.known = Some((size, root));
+    }
+
+    /// Verifies everything under the checkpoint that stands in `source` now. A second call goes on where the first one
+    /// ended: that the entries of before are still the same follows from the new head's root.
+    pub fn advance(&mut self, source: &dyn Source, watch: &mut dyn Watch) -> Result<Report, Finding> {
+        let snapshot = Snapshot::take(source, &self.policy)?;
+        snapshot::check_vkey(source, &snapshot.head)?;
+        if self.needs_quorum {
+            snapshot.head.check_quorum(&self.policy)?;
+        }
+        let size = snapshot.head.size;
+        let had = self.known.map_or(0, |(size, _)| size).max(self.size());
+        if size < had {
+            let what =
+                format!("it is of {size} entries, and {had} were verified before: the log was cut back");
+            return finding(CHECKPOINT, None, what);
+        }
+        let bundles = (self.size() / TILE_WIDTH, size.div_ceil(TILE_WIDTH));
+        pool::with(&snapshot, bundles, self.workers, |mut pool| {
+            let replayed = self.replay(&snapshot, bundles, &mut pool, watch);
+            match pool.settle() {
+                // What comes after an entry that nobody approved does not count.
+                Some(bad) => {
+                    let file = crate::tile::Tile::bundle(bad.index / TILE_WIDTH, size);
+                    finding(file.map_or_else(String::new, |file| file.to_string()), bad.index, bad.what)
+                }
+                None => replayed,
+            }
+        })?;
+        self.tree.finish(&snapshot)?;
+        self.meaning.check_heads(&snapshot)?;
+        if let Some((size, root)) = self.known
+            && snapshot.root_at(size)? != root
+        {
+            let what =
+                format!("the log had another root at {size} entries when it was verified before: it forked");
+            return finding(CHECKPOINT, None, what);
+        }
+        snapshot.head.check_lines(self.meaning.state.epochs())?;
+        snapshot.check_strays(&self.policy)?;
+        self.meaning.report(&snapshot.head, snapshot.head.is_cosigned(&self.policy))
+    }
+
+    fn replay(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        (from, end): (u64, u64),
+        pool: &mut Pool<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<(), Finding> {
+        for number in from..end {
+            let chunk = pool.bundle(number).map_err(|broken| match broken {
+                Broken::Found(found) => found,
+                Broken::Differs { bundle, tile, index } => blame(snapshot, bundle, tile, index),
+            })?;
+            let known = usize::try_from(self.size() - number * TILE_WIDTH).unwrap_or(usize::MAX);
+            self.tree.take(snapshot, &chunk)?;
+            self.entries(&chunk, known, pool, watch)?;
+            if number == 0 {
+                let checked = self.meaning.check_genesis(&snapshot.head);
+                checked.or_else(|what| finding(chunk.bundle, 0, what))?;
+            }
+            pool.done(&chunk);
+            watch.progress(self.size(), snapshot.head.size);
+        }
+        Ok(())
+    }
+
+    fn entries(
+        &mut self,
+        chunk: &Chunk,
+        known: usize,
+        pool: &mut Pool<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<(), Finding> {
+        for entry in chunk.entries.iter().skip(known) {
+            let index = self.meaning.state.size();
+            self.meaning.entry(entry, pool).or_else(|what| finding(chunk.bundle, index, what))?;
+            watch.entry(&self.meaning.state, entry);
+        }
+        match &chunk.bad {
+            Some(what) => finding(chunk.bundle, self.meaning.state.size(), what),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Verifies the log in `dir` against the key that the auditor brought along. `progress` is told entries done and entries
 /// in all.
 ///
 /// The log may be published to meanwhile: what is verified is the checkpoint that stood there at the start.
-pub fn verify(dir: &Path, vkey: &VerifierKey, mut progress: impl FnMut(u64, u64)) -> Result<Report, Finding> {
-    snapshot::check_vkey(dir, vkey)?;
-    let snapshot = Snapshot::take(dir, vkey)?;
-    let size = snapshot.head.size;
-    let mut tree = Tree::new(&snapshot);
-    let mut meaning = Meaning::new(vkey);
-    for number in 0..size.div_ceil(TILE_WIDTH) {
-        let Some(bundle) = Tile::bundle(number, size) else {
-            continue;
-        };
-        let bytes = snapshot.read(bundle)?;
-        let entries = tree.bundle(bundle, &bytes)?;
-        for (index, entry) in (number * TILE_WIDTH..).zip(entries) {
-            meaning.entry(index, entry).or_else(|what| finding(bundle, index, what))?;
-        }
-        progress((number * TILE_WIDTH + bundle.width).min(size), size);
-    }
-    tree.finish()?;
-    meaning.check_head(&snapshot.head)?;
-    meaning.check_heads(&snapshot)?;
-    snapshot.check_strays(vkey)?;
-    meaning.report(&snapshot.head)
-}
-
-/// The hash side: entries against tiles, tiles against each other, all of it against the signed root.
-struct Tree<'a> {
-    snapshot: &'a Snapshot<'a>,
-    frontier: Frontier,
-    /// Per level, hashes that wait for their tile to be whole.
-    rows: Vec<Vec<Hash>>,
-}
-
-impl<'a> Tree<'a> {
-    fn new(snapshot: &'a Snapshot<'a>) -> Self {
-        Self { snapshot, frontier: Frontier::new(), rows: vec![Vec::new(); usize::from(LEVELS_MAX)] }
-    }
-
-    /// Checks a bundle against its level-0 tile and everything above that it completes; gives its entries.
-    fn bundle<'b>(&mut self, bundle: Tile, bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, Finding> {
-        let tile = Tile { level: Some(0), ..bundle };
-        let hashes = self.hashes(tile)?;
-        let first = bundle.index * TILE_WIDTH;
-        let mut entries = Vec::with_capacity(hashes.len());
-        let mut rest = bytes;
-        for (index, hash) in (first..).zip(&hashes) {
-            let entry = take_entry(&mut rest);
-            let Some(entry) = entry.filter(|entry| leaf_hash(entry) == *hash) else {
-                return self.blame(bundle, tile, index);
-            };
-            entries.push(entry);
-            self.frontier.push(*hash);
-        }
-        if !rest.is_empty() {
-            return finding(bundle, None, "bytes follow the bundle's last entry");
-        }
-        self.complete(0, tile, &hashes)?;
-        Ok(entries)
-    }
-
-    /// An entry and its hash differ. The signed root tells which of the two was changed.
-    fn blame<T>(&self, bundle: Tile, tile: Tile, index: u64) -> Result<T, Finding> {
-        let size = self.snapshot.head.size;
-        let mut frontier = Frontier::new();
-        for number in 0..size.div_ceil(TILE_WIDTH) {
-            if let Some(tile) = Tile::of_tree(0, number, size) {
-                self.hashes(tile)?.into_iter().for_each(|hash| frontier.push(hash));
-            }
-        }
-        if frontier.root() == self.snapshot.head.root {
-            finding(bundle, index, "the entry is not the one under the signed root: it was changed or moved")
-        } else {
-            finding(tile, index, "the entry's hash was changed, or the entry and its hash")
+pub fn verify(dir: &Path, vkey: &VerifierKey, progress: impl FnMut(u64, u64)) -> Result<Report, Finding> {
+    struct Progress<F>(F);
+    impl<F: FnMut(u64, u64)> Watch for Progress<F> {
+        fn progress(&mut self, done: u64, total: u64) {
+            self.0(done, total);
         }
     }
-
-    /// A tile is right; if it is full, its root is the next hash of the level above.
-    fn complete(&mut self, level: u8, tile: Tile, hashes: &[Hash]) -> Result<(), Finding> {
-        let root = tile.is_full().then(|| subtree_root(hashes)).flatten();
-        let Some(root) = root else {
-            return Ok(());
-        };
-        let above = level + 1;
-        let Some(row) = self.rows.get_mut(usize::from(above)) else {
-            return Ok(());
-        };
-        row.push(root);
-        if row.len() as u64 == TILE_WIDTH {
-            let row = std::mem::take(row);
-            self.above(above, tile.index / TILE_WIDTH, &row)?;
-        }
-        Ok(())
-    }
-
-    /// Compares a computed tile with its file.
-    fn above(&mut self, level: u8, index: u64, row: &[Hash]) -> Result<(), Finding> {
-        let Some(tile) = Tile::of_tree(level, index, self.snapshot.head.size) else {
-            return finding(CHECKPOINT, None, "the tree has no such tile");
-        };
-        if self.hashes(tile)? != row {
-            return finding(tile, None, "its hashes are not those of the tiles below it");
-        }
-        self.complete(level, tile, row)
-    }
-
-    fn hashes(&self, tile: Tile) -> Result<Vec<Hash>, Finding> {
-        let bytes = self.snapshot.read(tile)?;
-        let Some(hashes) = decode_hashes(&bytes, tile.width) else {
-            return finding(tile, None, format!("it is not {} hashes of 32 bytes", tile.width));
-        };
-        Ok(hashes)
-    }
-
-    /// The partial tiles of the upper levels, and the root.
-    fn finish(&mut self) -> Result<(), Finding> {
-        let head = &self.snapshot.head;
-        for level in 1..LEVELS_MAX {
-            let row = self.rows.get_mut(usize::from(level)).map(std::mem::take).unwrap_or_default();
-            if !row.is_empty() {
-                self.above(level, hashes_at(level, head.size) / TILE_WIDTH, &row)?;
-            }
-        }
-        if (self.frontier.size(), self.frontier.root()) != (head.size, head.root) {
-            return finding(
-                CHECKPOINT,
-                None,
-                "entries and tiles fit each other but not the signed root: both were changed, or the checkpoint is of \
-                 another log",
-            );
-        }
-        Ok(())
-    }
-}
-
-fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, after) = rest.split_first_chunk::<2>()?;
-    let (entry, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    *rest = after;
-    Some(entry)
-}
-
-/// Root of the first `size` leaves of a tree whose tiles were all found good.
-fn root_at(snapshot: &Snapshot<'_>, size: u64) -> Result<Hash, Finding> {
-    let empty = VecDeque::new();
-    let reader = Reader::new(snapshot.dir, snapshot.head.size, &empty);
-    for (tile, bytes) in snapshot.edge() {
-        if let Some(hashes) = decode_hashes(bytes, tile.width).filter(|_| tile.level.is_some()) {
-            reader.preload(*tile, hashes);
-        }
-    }
-    Frontier::read(&reader, size)
-        .map(|frontier| frontier.root())
-        .or_else(|error| finding(CHECKPOINT, None, error.to_string()))
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    Verifier::new(Policy::of_log(vkey.clone()), workers).advance(&Dir::new(dir), &mut Progress(progress))
 }

@@ -79,6 +79,9 @@ pub struct LogState {
     days: Days,
     /// Root over `keys`, kept because it is the dear part and seldom changes.
     keys_root: Digest,
+    /// The same of the instance and of the counts of wrong pairs.
+    instance_root: Digest,
+    versions_root: Digest,
 }
 
 impl LogState {
@@ -86,6 +89,7 @@ impl LogState {
     pub fn new() -> Self {
         let mut state = Self::default();
         state.keys_root = state.fresh_keys_root();
+        state.versions_root = state.fresh_versions_root();
         state
     }
 
@@ -179,19 +183,15 @@ impl LogState {
     /// Root over everything that entries change: SHA-256 over "state" ‖ boot ‖ instance part ‖ keys ‖ used commands ‖
     /// record sequence ‖ failures, and ‖ grants, ‖ epochs once there are any (SPEC.md §State root).
     pub fn root(&self) -> Digest {
-        let instance = self.instance.as_ref().map(Instance::digest).unwrap_or_default();
-        let versions = self.failures.versions.iter();
-        let versions: Vec<u8> =
-            versions.flat_map(|(key, count)| [key.to_cbor(), count.to_cbor()].concat()).collect();
-        let (sequence, versions) = (self.sequence.to_be_bytes(), digest(&[b"versions", &versions]));
+        let sequence = self.sequence.to_be_bytes();
         let mut parts: Vec<&[u8]> = vec![
             b"state",
             &self.boot,
-            &instance,
+            &self.instance_root,
             &self.keys_root,
             &self.used_chain,
             &sequence,
-            &versions,
+            &self.versions_root,
             &self.failures.chain,
         ];
         let has_epochs = self.epochs.chain != [0; 32];
@@ -202,6 +202,23 @@ impl LogState {
             parts.push(&self.epochs.chain);
         }
         digest(&parts)
+    }
+
+    /// An entry of this kind was taken: what it can have changed is hashed anew.
+    fn refresh_roots(&mut self, event: &Event) {
+        if matches!(event, Event::Genesis(_) | Event::Boot(_) | Event::Command(_)) {
+            self.instance_root = self.instance.as_ref().map(Instance::digest).unwrap_or_default();
+        }
+        if matches!(event, Event::Command(_) | Event::Batch(_) | Event::Single(_) | Event::Failures(_)) {
+            self.versions_root = self.fresh_versions_root();
+        }
+    }
+
+    fn fresh_versions_root(&self) -> Digest {
+        let versions = self.failures.versions.iter();
+        let versions: Vec<u8> =
+            versions.flat_map(|(key, count)| [key.to_cbor(), count.to_cbor()].concat()).collect();
+        digest(&[b"versions", &versions])
     }
 
     fn fresh_keys_root(&self) -> Digest {

@@ -47,6 +47,23 @@ impl Frontier {
         Ok(Self { size, peaks })
     }
 
+    /// The edge of a tree of which is known, per level of tiles and the highest first, which hashes follow its last full
+    /// tile: each the root of 256^level leaves, fewer than 256 a level.
+    #[cfg(feature = "audit")]
+    pub(crate) fn of_rows<'a>(rows: impl Iterator<Item = &'a [Hash]>) -> Self {
+        let mut edge = Self::default();
+        for row in rows {
+            let mut rest = row;
+            while let Some(bit) = rest.len().checked_ilog2() {
+                let (whole, after) = rest.split_at(1 << bit);
+                edge.peaks.extend(crate::tile::subtree_root(whole));
+                rest = after;
+            }
+            edge.size = (edge.size << 8) + row.len() as u64;
+        }
+        edge
+    }
+
     /// Appends a leaf hash.
     pub fn push(&mut self, leaf: Hash) {
         let mut hash = leaf;

@@ -16,6 +16,7 @@ mod tests {
     use translog::entry::{Entry, Event};
     use translog::fs::LogDir;
     use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};
+    use translog::policy::Policy;
     use translog::tile::{Tile, encode_bundle};
     use wire::cbor::{Bytes, Cbor};
     use wire::command::{Action, Floor, SetDigest, SignedCommand};

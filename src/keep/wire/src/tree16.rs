@@ -121,6 +121,44 @@ impl Path {
         Some(Self { levels })
     }
 
+    /// A path as it was written down; it proves nothing by itself.
+    pub fn from_levels(levels: Vec<(Vec<Hash>, Vec<Hash>)>) -> Self {
+        Self { levels }
+    }
+
+    /// Per level, the siblings before and after.
+    pub fn levels(&self) -> &[(Vec<Hash>, Vec<Hash>)] {
+        &self.levels
+    }
+
+    /// The leaf's place among `leaves` leaves, which the siblings give away; `None` if no leaf of such a tree has a path of
+    /// this form.
+    pub fn index(&self, leaves: u64) -> Option<u64> {
+        let mut row = leaves;
+        let mut index = 0_u64;
+        for (level, (before, after)) in (0_u32..).zip(&self.levels) {
+            let at = u64::try_from(before.len()).ok()?;
+            index = index.checked_add(at.checked_mul(16_u64.checked_pow(level)?)?)?;
+            if row <= 1 || before.len() + after.len() >= ARITY {
+                return None;
+            }
+            row = row.div_ceil(ARITY as u64);
+        }
+        (row == 1 && index < leaves && self.fits(index, leaves)).then_some(index)
+    }
+
+    /// Every level has as many siblings as the tree has there.
+    fn fits(&self, index: u64, leaves: u64) -> bool {
+        let (mut at, mut row) = (index, leaves);
+        self.levels.iter().all(|(before, after)| {
+            let group = at / ARITY as u64 * ARITY as u64;
+            let width = (row - group).min(ARITY as u64);
+            let fits = (before.len() + after.len() + 1) as u64 == width && before.len() as u64 == at - group;
+            (at, row) = (at / ARITY as u64, row.div_ceil(ARITY as u64));
+            fits
+        })
+    }
+
     /// The top that this path leads to from `leaf`.
     pub fn top(&self, leaf: Hash) -> Hash {
         self.levels.iter().fold(leaf, |hash, (before, after)| {
@@ -160,6 +198,11 @@ mod tests {
             for index in [0, count / 2, count.saturating_sub(1)] {
                 if let Some(path) = Path::new(&leaves, index) {
                     assert_eq!(path.top(leaves[index]), tree.top());
+                    assert_eq!(path.index(count as u64), Some(index as u64));
+                    assert_eq!(path.index(count as u64 * 16 + 1), None);
+                    let mut levels = path.levels().to_vec();
+                    levels.push((vec![], vec![]));
+                    assert_eq!(Path::from_levels(levels).index(count as u64), None);
                     assert_ne!(path.top(leaf(b"another", Verdict::Ok)), tree.top());
                 }
             }

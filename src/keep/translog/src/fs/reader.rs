@@ -23,12 +23,6 @@ impl<'a> Reader<'a> {
         Self { root, published, tail, tiles: RefCell::default() }
     }
 
-    /// Takes a tile from memory instead of its file.
-    #[cfg(feature = "audit")]
-    pub(crate) fn preload(&self, tile: Tile, hashes: Vec<Hash>) {
-        self.tiles.borrow_mut().insert(tile, hashes);
-    }
-
     /// All hashes of a tile.
     pub(super) fn tile(&self, tile: Tile) -> Result<Vec<Hash>, LogError> {
         if let Some(hashes) = self.tiles.borrow().get(&tile) {

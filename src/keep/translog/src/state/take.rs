@@ -26,6 +26,7 @@ impl LogState {
         }
         self.check_epoch(entry)?;
         self.event(entry)?;
+        self.refresh_roots(&entry.event);
         self.boots.insert(entry.boot);
         self.boot = entry.boot;
         self.mono_ns = entry.mono_ns;

@@ -69,6 +69,43 @@ fn the_fixture_day_equals_its_expected_verdicts_and_every_judge_agrees() {
     assert!(places.verify_py(&["log", "log", "--vkey", "log/vkey"]).ok);
 }
 
+/// The auditor's program alone: over the service's own URL, and for a third party who gets one line.
+#[test]
+fn an_auditor_with_his_program_and_a_stranger_with_one_line() {
+    let house = House::new();
+    let places = house.places();
+    must(&mut places.clear(&house.url, &fixture("day.txt")));
+    let receipt: Value =
+        serde_json::from_str(&fs::read_to_string(places.at("out/receipt.json")).unwrap()).unwrap();
+    let index = receipt["indices"].as_array().unwrap().last().unwrap().as_u64().unwrap();
+    house.wait_published(index + 1);
+    let audit = |words: &[&str]| run(program("citykeep-audit").args(words).current_dir(places.at("")));
+    let url = format!("{}/v1/log", house.url);
+    let client = ["--ca", "pki/ca.pem", "--cert", "pki/auditor.pem", "--key", "pki/auditor.key"];
+    let said = audit(&[&["verify", &url, "--vkey", "log/vkey"], client.as_slice()].concat());
+    assert!(said.ok, "{}{}", said.out, said.err);
+    // A client whose role reads no log gets none, and the program does not call that a bad log.
+    let other = ["--ca", "pki/ca.pem", "--cert", "pki/clearing.pem", "--key", "pki/clearing.key"];
+    let said = audit(&[&["verify", &url, "--vkey", "log/vkey"], other.as_slice()].concat());
+    assert!(!said.ok && said.err.contains("nothing is known of it"), "{}", said.err);
+    assert!(audit(&["report", "log", "--vkey", "log/vkey", "--out", "report.html"]).ok);
+    let page = fs::read_to_string(places.at("report.html")).unwrap();
+    assert!(page.contains(receipt["client"].as_str().unwrap()) && page.contains("transit/purse/tac@"));
+
+    let day = fixture("day.txt").display().to_string();
+    let mut command = program("citykeep");
+    command.args(["receipt", "show-line", "17", "--file", &day, "--receipt", "out/receipt.json"]);
+    command.args(["--vkey", "log/vkey", "--verdicts", "out/verdicts.csv", "--out", "line.json"]);
+    must(command.current_dir(places.at("")));
+    let said = audit(&["check-line", "line.json", "--vkey", "log/vkey"]);
+    assert!(said.ok, "{}{}", said.out, said.err);
+    let seventeenth = lines(&fs::read_to_string(fixture("day.txt")).unwrap()).swap_remove(16);
+    let proof = fs::read_to_string(places.at("line.json")).unwrap();
+    assert!(proof.contains(seventeenth.trim_end()) && proof.len() < 20_000, "{} bytes", proof.len());
+    fs::write(places.at("line.json"), proof.replacen("\"line\":17", "\"line\":18", 1)).unwrap();
+    assert!(!audit(&["check-line", "line.json", "--vkey", "log/vkey"]).ok);
+}
+
 #[test]
 fn curl_sends_the_day_and_fetches_the_receipt() {
     let house = House::new();

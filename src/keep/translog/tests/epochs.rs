@@ -95,6 +95,7 @@ mod tests {
             vec![lines[0]],
             vec![lines[1]],
             vec![lines[1], lines[1]],
+            vec![lines[1], lines[0]],
             vec![lines[0], extra],
             vec![lines[0], extra, lines[1]],
             vec![lines[0], lines[1], extra],

@@ -353,6 +353,73 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_verified_before_is_still_that_one() {
+        let before = ordinary(20);
+        let judge = |maker: &Maker| {
+            let log = Log::of(maker);
+            let mut verifier = Verifier::new(Policy::of_log(log.vkey.clone()), 1);
+            verifier.must_contain(20, before.frontier.root());
+            verifier.advance(&Dir::new(log.dir.path()), &mut ()).map(|report| report.size)
+        };
+        assert_eq!(judge(&ordinary(20)), Ok(20));
+        assert_eq!(judge(&ordinary(300)), Ok(300));
+        assert!(judge(&ordinary(19)).unwrap_err().what.contains("cut back"));
+        let mut fork = ordinary(10);
+        while fork.frontier.size() < 300 {
+            fork.push(assertion(7));
+        }
+        assert!(judge(&fork).unwrap_err().what.contains("it forked"));
+    }
+
+    /// Workers find what one thread finds, and the first of it.
+    #[test]
+    fn with_any_number_of_workers_the_finding_is_the_same() {
+        let maker = ordinary(1_300);
+        let judge = |log: &Log, workers| {
+            Verifier::new(Policy::of_log(log.vkey.clone()), workers)
+                .advance(&Dir::new(log.dir.path()), &mut ())
+        };
+        let mut bad = Maker::new();
+        bad.import(1);
+        let broken = {
+            let event = bad.command_event(Action::SetPolicy(SetDigest { digest: [9; 32] }), None);
+            let Event::Command(mut event) = event else { panic!("no command") };
+            let mut signed = SignedCommand::from_cbor(&event.command).unwrap();
+            signed.approvals[1].signature[5] ^= 1;
+            event.command = Bytes(signed.to_cbor());
+            bad.push(Event::Command(event))
+        };
+        while bad.frontier.size() < 1_300 {
+            bad.push(assertion(bad.frontier.size()));
+        }
+        let mut late = bad.clone();
+        late.push_bytes(b"no entry".to_vec());
+        for maker in [&bad, &late] {
+            let log = Log::of(maker);
+            let found = judge(&log, 1).unwrap_err();
+            assert_eq!((found.index, found.what.contains("approvals")), (Some(broken), true), "{found}");
+            for workers in [2, 4, 9] {
+                assert_eq!(judge(&log, workers).unwrap_err(), found, "{workers} workers");
+            }
+        }
+        let log = Log::of(&maker);
+        let good = judge(&log, 1).unwrap();
+        for file in
+            ["tile/entries/001", "tile/entries/004", "tile/0/002", "tile/0/005.p/20", "tile/1/000.p/5"]
+        {
+            let path = log.path(file);
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            let found = judge(&log, 1).unwrap_err();
+            for workers in [2, 4, 9] {
+                assert_eq!(judge(&log, workers).unwrap_err(), found, "{workers} workers, {file}");
+            }
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(judge(&log, 4).unwrap(), good);
+        }
+    }
+
+    #[test]
     fn no_directory_is_no_log() {
         let maker = Maker::new();
         let finding = verify(Path::new("/nonexistent/log"), &maker.vkey(), |_, _| {}).unwrap_err();

@@ -143,10 +143,18 @@ fn a_verdict_for_people_and_one_for_programs() {
     );
     desk.bad("verify nowhere --vkey vkey", 2, "no such log");
     desk.bad("verify log --vkey log/checkpoint", 2, "no vkey line");
-    // Nothing of a log that is not good is printed.
-    assert_eq!(desk.bad("show log --vkey vkey", 1, "255").out, "");
-    assert_eq!(desk.bad("feed log --vkey vkey --cursor c --form json", 1, "255").out, "");
-    assert!(!desk.at("c").exists());
+    // Nothing of a log that is not good is printed, not even what comes before the place where it is not.
+    desk.publish("late", &ordinary(300));
+    let bundle = desk.at("late/tile/entries/001.p/44");
+    let mut bytes = fs::read(&bundle).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    for (log, index) in [("log", "255"), ("late", "299")] {
+        assert_eq!(desk.bad(&format!("show {log} --vkey vkey"), 1, index).out, "");
+        assert_eq!(desk.bad(&format!("feed {log} --vkey vkey --cursor c --form json"), 1, index).out, "");
+        desk.bad(&format!("report {log} --vkey vkey --out r.html"), 1, index);
+        assert!(!desk.at("c").exists() && !desk.at("r.html").exists());
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod tests {
     use std::thread;
 
     use crate::support::{Log, Maker, assertion, boot_event, command_event, genesis, ordinary};
-    use translog::audit::{Finding, verify};
+    use translog::audit::{Dir, Finding, Verifier, verify};
     use translog::entry::{Entry, Event};
     use translog::fs::LogDir;
     use translog::note::{Checkpoint, VerifierKey, sign_checkpoint};

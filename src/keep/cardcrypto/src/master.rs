@@ -4,7 +4,7 @@ use core::fmt;
 
 use securemem::Secret;
 use subtle::ConstantTimeEq;
-use wire::batch::Profile;
+use wire::batch::{Profile, RECORD_LEN};
 use wire::key::{Algorithm, FactorSource, LEVELS_MAX};
 use zeroize::Zeroizing;
 
@@ -75,6 +75,26 @@ impl MasterKey {
             let top = <&[u8; 16]>::try_from(bytes).ok().filter(|key| is_set(key)).ok_or(TacError::Wiped)?;
             Chain { algorithm: self.algorithm, top, levels: &self.levels }
                 .verify(profile, *issuer, items, checks)
+        })
+    }
+
+    /// The same for batch records as they came (service-protocol §6), without a copy: those of `rows` at `picks`. `outcome` hears
+    /// each one's place in `rows` and its check. The records' group and flags are the caller's business.
+    ///
+    /// # Errors
+    /// [`TacError`]; `outcome` may have heard some checks.
+    pub fn verify_rows(
+        &self,
+        profile: Profile,
+        issuer: &[u8; 8],
+        rows: &[[u8; RECORD_LEN]],
+        picks: &[u32],
+        outcome: impl FnMut(usize, TacCheck),
+    ) -> Result<(), TacError> {
+        self.secret.with(|bytes| {
+            let top = <&[u8; 16]>::try_from(bytes).ok().filter(|key| is_set(key)).ok_or(TacError::Wiped)?;
+            Chain { algorithm: self.algorithm, top, levels: &self.levels }
+                .verify_rows(profile, *issuer, rows, picks, outcome)
         })
     }
 

@@ -1,8 +1,7 @@
 //! The transaction authentication code of an e-purse (card-crypto D.1, D.2), made by one card or checked for many.
 
-use lanes::{GROUP, MESSAGE_MAX, MacRule, Plan, Step};
-use subtle::ConstantTimeEq;
-use wire::batch::Profile;
+use lanes::{MacRule, Plan, Step};
+use wire::batch::{Profile, RECORD_LEN, Record};
 use wire::key::{Algorithm, FactorSource};
 use zeroize::Zeroizing;
 
@@ -63,6 +62,9 @@ pub enum TacError {
     Wiped,
 }
 
+/// Lanes of one call: what a frame has at most.
+const LANES: usize = 8192;
+
 /// A key on loan and the way down from it: what a bulk check works with.
 pub(crate) struct Chain<'a> {
     pub(crate) algorithm: Algorithm,
@@ -83,6 +85,29 @@ impl Chain<'_> {
         if items.len() != checks.len() {
             return Err(TacError::Lengths);
         }
+        let rows: Vec<[u8; RECORD_LEN]> = items
+            .iter()
+            .map(|item| {
+                Record { card: item.card, data: item.data, tac: item.tac, group: 0 }.to_bytes(profile)
+            })
+            .collect();
+        let picks: Vec<u32> = (0..).take(rows.len()).collect();
+        self.verify_rows(profile, issuer, &rows, &picks, |at, check| {
+            if let Some(to) = checks.get_mut(at) {
+                *to = check;
+            }
+        })
+    }
+
+    /// See [`crate::MasterKey::verify_rows`].
+    pub(crate) fn verify_rows(
+        &self,
+        profile: Profile,
+        issuer: [u8; 8],
+        rows: &[[u8; RECORD_LEN]],
+        picks: &[u32],
+        mut outcome: impl FnMut(usize, TacCheck),
+    ) -> Result<(), TacError> {
         let (Some(cipher), Some(rule)) = (cipher(self.algorithm), rule(self.algorithm)) else {
             return Err(TacError::Algorithm);
         };
@@ -105,44 +130,26 @@ impl Chain<'_> {
         }
 
         let plan = Plan { rule, top: &key, steps: rest, message_len: profile.data_len() };
-        for (items, checks) in items.chunks(GROUP).zip(checks.chunks_mut(GROUP)) {
-            verify_group(&plan, per_card, items, checks)?;
+        let mut right = [0_u64; LANES / 64];
+        for picks in picks.chunks(LANES) {
+            let (right, _) = right.split_at_mut(picks.len().div_ceil(64));
+            lanes::verify(&plan, rows, picks, right).map_err(|_| TacError::Lengths)?;
+            let bits = right.iter().flat_map(|word| (0..64).map(move |bit| word >> bit & 1 == 1));
+            for (pick, right) in picks.iter().zip(bits) {
+                let at = *pick as usize;
+                let card = rows.get(at).and_then(|row| row.first_chunk());
+                let check = if per_card && card.is_none_or(|card| check_factor(card).is_err()) {
+                    TacCheck::RefusedFactor
+                } else if right {
+                    TacCheck::Match
+                } else {
+                    TacCheck::Mismatch
+                };
+                outcome(at, check);
+            }
         }
         Ok(())
     }
-}
-
-/// At most [`GROUP`] items. Everything is on the stack, and the true TACs do not outlive the comparison.
-fn verify_group(
-    plan: &Plan<'_>,
-    per_card: bool,
-    items: &[TacItem],
-    checks: &mut [TacCheck],
-) -> Result<(), TacError> {
-    let mut factors = [[0; 8]; GROUP];
-    let mut messages = [[0; MESSAGE_MAX]; GROUP];
-    let mut tacs = Zeroizing::new([[0; 4]; GROUP]);
-    for ((item, factor), message) in items.iter().zip(&mut factors).zip(&mut messages) {
-        *factor = item.card;
-        for (to, from) in message.iter_mut().zip(item.data) {
-            *to = from;
-        }
-    }
-    let (factors, _) = factors.split_at(items.len());
-    let (messages, _) = messages.split_at(items.len());
-    let (tacs, _) = tacs.split_at_mut(items.len());
-    lanes::diversified_mac(plan, factors, messages, tacs).map_err(|_| TacError::Lengths)?;
-    for ((item, tac), check) in items.iter().zip(tacs.iter()).zip(checks) {
-        let equal = bool::from(tac.as_slice().ct_eq(&item.tac));
-        *check = if per_card && check_factor(&item.card).is_err() {
-            TacCheck::RefusedFactor
-        } else if equal {
-            TacCheck::Match
-        } else {
-            TacCheck::Mismatch
-        };
-    }
-    Ok(())
 }
 
 const fn step(source: &FactorSource, issuer: [u8; 8]) -> Step {

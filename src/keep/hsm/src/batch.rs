@@ -2,6 +2,7 @@
 //! in the last one (service-protocol §6).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::slice;
 
 use translog::entry::{BatchEvent, BatchTotal, Event, FailuresEvent, SingleEvent, SingleRow};
 use wire::batch::{
@@ -106,9 +107,14 @@ impl Batch {
             live.log.within_grace()?;
             Ok(Keys::of(live.log.state(), &live.keys, &self.open.lineage, &self.versions))
         })?;
-        let frame =
-            check::Frame { profile: self.open.profile, groups: &self.groups, keys: &keys, records: &parsed };
-        let computed = check::compute(frame.profile, frame.groups, frame.keys, frame.records);
+        let frame = check::Frame {
+            profile: self.open.profile,
+            groups: &self.groups,
+            keys: &keys,
+            rows: records,
+            records: &parsed,
+        };
+        let computed = check::compute(&frame);
         let wrong = &mut self.wrong;
         let verdicts = module.live(|live| {
             let Live { log, root, guard, .. } = live;
@@ -265,8 +271,9 @@ fn single(module: &Module, item: &MacItem, wrong: &mut Wrong) -> Result<Verdict,
         let versions = BTreeSet::from([item.group.version]);
         Ok(Keys::of(live.log.state(), &live.keys, &item.lineage, &versions))
     })?;
-    let frame = check::Frame { profile, groups: &groups, keys: &keys, records: &records };
-    let computed = check::compute(profile, &groups, &keys, &records);
+    let rows = slice::from_ref(&item.record);
+    let frame = check::Frame { profile, groups: &groups, keys: &keys, rows, records: &records };
+    let computed = check::compute(&frame);
     let verdicts = module.live(|live| {
         let Live { log, root, guard, .. } = live;
         Ok(check::judge(&frame, &computed, log.state(), root, guard, wrong))

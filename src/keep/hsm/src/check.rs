@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use cardcrypto::{MasterKey, TacCheck, TacItem};
+use cardcrypto::{MasterKey, TacCheck};
 use translog::entry::{PAIR_LEN, WrongPairs};
 use translog::state::LogState;
-use wire::batch::{Group, Profile, Record, Verdict};
+use wire::batch::{Group, Profile, RECORD_LEN, Record, Verdict};
 use wire::cbor::Bytes;
 use wire::key::{FactorSource, KeyId, KeyState, KeyVersion, Lineage, Usage};
 
@@ -149,14 +149,10 @@ pub(crate) struct Computed {
 }
 
 /// Runs the cipher over a frame: one bulk call per group. No lock is held here.
-pub(crate) fn compute(
-    profile: Profile,
-    groups: &[Group],
-    keys: &Keys,
-    records: &[Option<Record>],
-) -> Computed {
-    let mut by_group: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-    for (at, record) in records.iter().enumerate() {
+pub(crate) fn compute(frame: &Frame<'_>) -> Computed {
+    let Frame { profile, groups, keys, rows, records } = *frame;
+    let mut by_group: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+    for (at, record) in (0..).zip(records) {
         if let Some(record) = record {
             by_group.entry(record.group).or_default().push(at);
         }
@@ -169,26 +165,25 @@ pub(crate) fn compute(
         let Some(master) = keys.versions.get(&row.version).and_then(|(_, held)| held.master()) else {
             continue;
         };
-        let items: Vec<TacItem> = places
-            .iter()
-            .filter_map(|at| records.get(*at).copied().flatten())
-            .map(|record| TacItem { card: record.card, data: record.data, tac: record.tac })
-            .collect();
-        let mut outcomes = vec![TacCheck::Mismatch; items.len()];
-        // A refused issuer factor refuses the whole group.
-        if master.verify_tacs(profile, &row.issuer, &items, &mut outcomes).is_err() {
-            outcomes.fill(TacCheck::RefusedFactor);
-        }
-        for (at, outcome) in places.into_iter().zip(outcomes) {
+        let done = master.verify_rows(profile, &row.issuer, rows, &places, |at, check| {
             if let Some(slot) = checks.get_mut(at) {
-                *slot = Some(outcome);
+                *slot = Some(check);
+            }
+        });
+        // A refused issuer factor refuses the whole group.
+        if done.is_err() {
+            for at in places {
+                if let Some(slot) = checks.get_mut(at as usize) {
+                    *slot = Some(TacCheck::RefusedFactor);
+                }
             }
         }
     }
     Computed { checks }
 }
 
-/// One frame's context for [`judge`].
+/// One frame, for [`compute`] and [`judge`].
+#[derive(Clone, Copy)]
 pub(crate) struct Frame<'a> {
     /// Kind of the records.
     pub profile: Profile,
@@ -196,7 +191,9 @@ pub(crate) struct Frame<'a> {
     pub groups: &'a [Group],
     /// Keys of the groups.
     pub keys: &'a Keys,
-    /// Records; `None` is malformed.
+    /// Records as they came.
+    pub rows: &'a [[u8; RECORD_LEN]],
+    /// The same, read; `None` is malformed.
     pub records: &'a [Option<Record>],
 }
 

@@ -10,7 +10,7 @@ use crate::MacRule::{DesFolded, Sm4};
 use crate::cpu;
 use crate::rows::{ROW, Rows};
 use crate::scrub::{BULK, SINGLE, scrubbed};
-use crate::{Cipher, MESSAGE_MAX, MacRule, Out, Plan, STEPS_MAX, ShapeError, scalar, sm4};
+use crate::{Cipher, MESSAGE_MAX, MacRule, Out, Plan, STEPS_MAX, ShapeError, des, sm4};
 
 /// A way to compute all of this crate, that this CPU has: there is no value for what it has not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -151,7 +151,13 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             (Kind::Avx2(cpu), Sm4) => sm4::bits::avx2::bulk(cpu, plan, rows, out),
             (Kind::Portable, Sm4) => sm4::bits::portable::bulk((), plan, rows, out),
-            (_, DesFolded) => scalar::bulk(plan, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx512(cpu), DesFolded) => des::avx512::bulk(cpu, plan, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx2Gfni(cpu), DesFolded) => des::avx2::bulk(cpu.avx2(), plan, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx2(cpu), DesFolded) => des::avx2::bulk(cpu, plan, rows, out),
+            (Kind::Portable, DesFolded) => des::portable::bulk((), plan, rows, out),
         });
         self.wipe_registers();
     }
@@ -170,6 +176,38 @@ impl Backend {
         self.wipe_registers();
     }
 
+    /// 3DES of two blocks.
+    fn tdes_two(self, key: &[u8; 16], blocks: &mut [[u8; 8]; 2]) {
+        scrubbed::<_, SINGLE>(|| match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(cpu) => des::avx512::two(cpu, key, blocks),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2Gfni(cpu) => des::avx2::two(cpu.avx2(), key, blocks),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(cpu) => des::avx2::two(cpu, key, blocks),
+            Kind::Portable => des::portable::two((), key, blocks),
+        });
+        self.wipe_registers();
+    }
+
+    /// DES-CBC-MAC with padding under the left half of the key; `retail`: ISO/IEC 9797-1 algorithm 3.
+    fn des_mac(self, key: &[u8; 16], message: &[u8], retail: bool) -> [u8; 8] {
+        let (blocks, rest) = message.as_chunks();
+        let last = padded(rest);
+        let blocks = [blocks, &[last]];
+        let mac = scrubbed::<_, SINGLE>(|| match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(cpu) => des::avx512::mac(cpu, key, blocks, retail),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2Gfni(cpu) => des::avx2::mac(cpu.avx2(), key, blocks, retail),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(cpu) => des::avx2::mac(cpu, key, blocks, retail),
+            Kind::Portable => des::portable::mac((), key, blocks, retail),
+        });
+        self.wipe_registers();
+        mac
+    }
+
     /// Nothing of a computation stays in vector registers. (Others are used again at once, whatever runs next.)
     fn wipe_registers(self) {
         match self.0 {
@@ -185,30 +223,35 @@ impl Backend {
 
     /// [`crate::diversify`] on this backend.
     pub fn diversify(self, cipher: Cipher, key: &mut [u8; 16], factor: &[u8; 8]) {
-        let mut block = [0; 16];
-        let (left, right) = block.split_at_mut(8);
-        for ((left, right), x) in left.iter_mut().zip(right).zip(factor) {
-            *left = *x;
-            *right = !x;
-        }
+        let mut halves = Zeroizing::new([*factor, factor.map(|byte| !byte)]);
         match cipher {
             Cipher::Sm4 => {
+                let mut block = [0; 16];
+                block.copy_from_slice(halves.as_flattened());
                 let mut child = Zeroizing::new([0; 16]);
                 self.sm4_chain(key, [&[block], &[]], &mut child);
                 key.copy_from_slice(&*child);
             }
-            Cipher::Tdes => scrubbed::<_, SINGLE>(|| scalar::diversify(cipher, key, *factor)),
+            Cipher::Tdes => {
+                self.tdes_two(key, &mut halves);
+                key.copy_from_slice(halves.as_flattened());
+            }
         }
     }
 
     /// [`crate::mac`] on this backend.
     pub fn mac(self, rule: MacRule, card_key: &[u8; 16], message: &[u8]) -> [u8; 4] {
         match rule {
-            DesFolded => scrubbed::<_, SINGLE>(|| scalar::mac(rule, card_key, message)),
-            Sm4 => {
-                let [a, b, c, d, ..] = self.sm4_cbc_mac(card_key, message);
-                [a, b, c, d]
+            DesFolded => {
+                // The right half is not used.
+                let mut folded = Zeroizing::new(*card_key);
+                let (left, right) = folded.split_at_mut(8);
+                for (left, right) in left.iter_mut().zip(right) {
+                    *left ^= *right;
+                }
+                left4(self.des_mac(&folded, message, false))
             }
+            Sm4 => left4(self.sm4_cbc_mac(card_key, message)),
         }
     }
 
@@ -221,29 +264,46 @@ impl Backend {
 
     /// [`crate::tdes_encrypt`] on this backend.
     pub fn tdes_encrypt(self, key: &[u8; 16], block: &mut [u8; 8]) {
-        scrubbed::<_, SINGLE>(|| scalar::tdes_encrypt(key, block));
+        let mut blocks = Zeroizing::new([*block, [0; 8]]);
+        self.tdes_two(key, &mut blocks);
+        let [encrypted, _] = &*blocks;
+        *block = *encrypted;
     }
 
     /// [`crate::des_cbc_mac`] on this backend.
     pub fn des_cbc_mac(self, key: &[u8; 8], message: &[u8]) -> [u8; 8] {
-        scrubbed::<_, SINGLE>(|| scalar::des_cbc_mac(key, message))
+        let mut both = Zeroizing::new([0; 16]);
+        let (left, _) = both.split_at_mut(8);
+        left.copy_from_slice(key);
+        self.des_mac(&both, message, false)
     }
 
     /// [`crate::sm4_cbc_mac`] on this backend.
     pub fn sm4_cbc_mac(self, key: &[u8; 16], message: &[u8]) -> [u8; 16] {
         let (blocks, rest) = message.as_chunks();
-        let (mut last, mut mac) = ([0; 16], [0; 16]);
-        for (to, from) in last.iter_mut().zip(rest.iter().chain(&[0x80])) {
-            *to = *from;
-        }
+        let last = padded(rest);
+        let mut mac = [0; 16];
         self.sm4_chain(key, [blocks, &[last]], &mut mac);
         mac
     }
 
     /// [`crate::retail_mac`] on this backend.
     pub fn retail_mac(self, key: &[u8; 16], message: &[u8]) -> [u8; 8] {
-        scrubbed::<_, SINGLE>(|| scalar::retail_mac(key, message))
+        self.des_mac(key, message, true)
     }
+}
+
+/// Less than a block, and `80 00…`.
+fn padded<const N: usize>(rest: &[u8]) -> [u8; N] {
+    let mut block = [0; N];
+    for (to, from) in block.iter_mut().zip(rest.iter().chain(&[0x80])) {
+        *to = *from;
+    }
+    block
+}
+
+fn left4<const N: usize>(mac: [u8; N]) -> [u8; 4] {
+    mac.first_chunk().copied().unwrap_or_default()
 }
 
 fn check(plan: &Plan<'_>, message_max: usize) -> Result<(), ShapeError> {

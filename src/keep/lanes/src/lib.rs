@@ -17,9 +17,9 @@ mod backend;
 mod bits;
 #[cfg(target_arch = "x86_64")]
 mod cpu;
+mod des;
 mod plan;
 mod rows;
-mod scalar;
 mod scrub;
 mod sm4;
 #[cfg(target_arch = "x86_64")]

@@ -27,16 +27,6 @@ pub enum Step {
     Shared([u8; 8]),
 }
 
-impl Step {
-    /// The step's factor in a lane whose own factor is `own`.
-    pub(crate) const fn factor(self, own: [u8; 8]) -> [u8; 8] {
-        match self {
-            Self::PerLane => own,
-            Self::Shared(factor) => factor,
-        }
-    }
-}
-
 /// How a lane's card key becomes its tag. The two rules of a purse TAC (card-crypto D.1): cipher and folding go together, so
 /// that an SM4 key cannot be folded by mistake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

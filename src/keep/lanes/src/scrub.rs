@@ -45,6 +45,7 @@ mod tests {
     /// Return addresses of what overwrites, below what it overwrites.
     const ADDRESSES: usize = 2 * size_of::<usize>();
 
+    #[expect(clippy::large_stack_arrays, reason = "the stack is what is looked at")]
     #[inline(never)]
     fn paint() {
         black_box(&mut [PAINT; DEPTH]);

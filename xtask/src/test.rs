@@ -31,6 +31,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("systemd-nspawn", "systemd-container"),
     ("debootstrap", "debootstrap"),
     ("strip", "binutils"),
+    ("objdump", "binutils"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Runs everything; stops at the first failure.
@@ -76,6 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         not_run = installed::test(bin, &bin.parent().unwrap_or(bin).join("package"))?;
         Ok(())
     })?;
+    not_run.extend(backends_not_run(&std::fs::read_to_string("/proc/cpuinfo")?));
     let seconds = started.elapsed().as_secs_f64();
     if not_run.is_empty() {
         println!("\nall checks and tests passed in {seconds:.0} s");
@@ -84,6 +87,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         not_run.iter().for_each(|what| println!("NOT RUN HERE: {what}"));
     }
     Ok(())
+}
+
+/// Backends of `lanes` that this CPU has not: their tests are run on those that are there, and say nothing of the others.
+fn backends_not_run(cpuinfo: &str) -> Vec<String> {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let has = |flag: &&str| flags.split_whitespace().any(|word| word == *flag);
+    let backends: [(&str, &[&str]); 3] = [
+        ("avx512", &["avx512f", "avx512bw", "avx512vl", "gfni"]),
+        ("avx2-gfni", &["avx2", "gfni"]),
+        ("avx2", &["avx2"]),
+    ];
+    let missing = backends.iter().filter(|(_, needs)| !needs.iter().all(has));
+    missing.map(|(name, _)| format!("the backend {name} of lanes: this CPU cannot")).collect()
 }
 
 fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -156,4 +172,19 @@ fn system_tests(bin: &Path) -> Result<()> {
         .env("CITYKEEP_BIN", bin)
         .current_dir(cargo::root());
     cargo::run(&mut command, "cargo test -p system-tests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_that_a_cpu_has_not_are_named() {
+        let names = |flags: &str| {
+            backends_not_run(&format!("processor : 0\nflags\t\t: {flags}\nbugs : avx2\n")).join("\n")
+        };
+        assert_eq!(names("fpu avx2 gfni avx512f avx512bw avx512vl"), "");
+        assert_eq!(names("fpu avx2 gfni avx512f"), "the backend avx512 of lanes: this CPU cannot");
+        assert_eq!(names("fpu avx512fp16").lines().count(), 3);
+    }
 }

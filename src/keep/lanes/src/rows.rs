@@ -44,6 +44,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The rows of `N` lanes, looked up once.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn many<const N: usize>(&self, first: usize) -> [&'a [u8; ROW]; N] {
         let mut out = [&NOBODY; N];
@@ -66,6 +67,7 @@ impl<'a> Rows<'a> {
 }
 
 /// The sixteen bytes from `AT` on of a row.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn part<const AT: usize>(row: &[u8; ROW]) -> &[u8; 16] {
     const { assert!(AT + 16 <= ROW) };

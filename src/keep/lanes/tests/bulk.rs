@@ -224,6 +224,26 @@ mod tests {
         }
     }
 
+    /// What is available, from another source than the one that `Backend` asks: no backend is left out in silence, and the one that
+    /// every CPU has is always among those that the tests of this crate run.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[test]
+    fn backends_are_those_of_the_kernels_view_of_this_cpu() {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags")).unwrap();
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        let wanted: [(&str, &[&str]); 4] = [
+            ("avx512", &["avx512f", "avx512bw", "avx512vl", "gfni"]),
+            ("avx2-gfni", &["avx2", "gfni"]),
+            ("avx2", &["avx2"]),
+            ("portable", &[]),
+        ];
+        let expected = wanted.iter().filter(|(_, needs)| needs.iter().all(|flag| flags.contains(flag)));
+        let expected: Vec<&str> = expected.map(|(name, _)| *name).collect();
+        assert_eq!(Backend::available().map(Backend::name).collect::<Vec<_>>(), expected);
+        assert_eq!(wanted.map(|(name, _)| name), Backend::all());
+    }
+
     #[test]
     fn rows_out_of_range_are_refused_and_nothing_is_right() {
         let top = [1; 16];

@@ -120,16 +120,15 @@ pub(crate) fn source(nets: &[Net]) -> String {
     let name = |at: usize| NAMES.get(at).map_or_else(|| format!("g{at}"), |name| (*name).to_owned());
     for (at, net) in nets.iter().enumerate() {
         let box_ = at + 1;
-        out += &format!(
-            "\n/// S{box_}: {} look-ups.\n#[inline(always)]\n\
-             pub(super) fn s{box_}<V: Bits>([a, b, c, d, e, f]: [V; 6]) -> [V; 4] {{\n",
-            net.gates.len()
-        );
-        for (gate, at) in net.gates.iter().zip(6..) {
+        out.extend([
+            format!("\n/// S{box_}: {} look-ups.\n#[inline(always)]\n", net.gates.len()),
+            format!("pub(super) fn s{box_}<V: Bits>([a, b, c, d, e, f]: [V; 6]) -> [V; 4] {{\n"),
+        ]);
+        out.extend(net.gates.iter().zip(6..).map(|(gate, at)| {
             let [a, b, c] = gate.from.map(name);
-            out += &format!("    let g{at} = V::lut::<0x{:02x}>({a}, {b}, {c});\n", gate.table);
-        }
-        out += &format!("    [{}]\n}}\n", net.outputs.map(name).join(", "));
+            format!("    let g{at} = V::lut::<0x{:02x}>({a}, {b}, {c});\n", gate.table)
+        }));
+        out.extend([format!("    [{}]\n}}\n", net.outputs.map(name).join(", "))]);
     }
     out
 }

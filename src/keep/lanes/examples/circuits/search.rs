@@ -40,7 +40,7 @@ pub(crate) fn step(net: &mut Net, target: &[u64; 4], random: &mut Random) {
     let two = alone.len() > 1 && random.below(300) == 0;
     let without = two || random.below(3) == 0;
     let mut choice: Vec<usize> =
-        (0..tables.len()).filter(|at| !after[*at] && !(without && alone.contains(at))).collect();
+        (0..tables.len()).filter(|at| !(after[*at] || without && alone.contains(at))).collect();
     random.shuffle(&mut choice);
     if let Some(same) = choice.iter().find(|at| tables[**at] & off == 0 && on & !tables[**at] == 0) {
         replace(net, gate, *same);

@@ -209,7 +209,7 @@ impl Backend {
     }
 
     /// Nothing of a computation stays in vector registers. (Others are used again at once, whatever runs next.)
-    fn wipe_registers(self) {
+    pub(crate) fn wipe_registers(self) {
         match self.0 {
             Kind::Portable => (),
             #[cfg(target_arch = "x86_64")]

@@ -131,6 +131,79 @@ fn walls_are_blank() {
     assert_eq!((made["issued"].as_u64(), made["roles"].as_array().unwrap().len()), (Some(1), 16), "{made}");
 }
 
+/// Health cards derive with a factor of their chip: the job takes a table of them, whole or not at all.
+#[test]
+fn health_cards_come_with_their_chips() {
+    let house = House::with_masters();
+    let places = house.places();
+    let licence = places.licence("health/perso/line-1@01");
+    let (id, first) = (licence["id"].as_str().unwrap(), licence["first"].as_str().unwrap());
+    let issued = || {
+        let known = places.curl("health", &[&format!("{}/v1/licences/{id}", house.url)]).out;
+        json(&known)["issued"].as_u64().unwrap()
+    };
+    let serial = |at: u128| format!("{:020}", first.parse::<u128>().unwrap() + at);
+    let chip = |at: u128| format!("{:016X}", 0x0102_0304_0506_0000 + at);
+    let rows: Vec<String> = (0..300).map(|at| format!("{},{}", serial(at), chip(at))).collect();
+    let ask = |client: &str, id: &str, first: &str, out: &str, more: &[&str]| {
+        let words = ["perso", "run", "--licence", id, "--first", first, "--count", "300", "--out", out];
+        run(&mut places.citykeep(&house.url, client, &[&words[..], more].concat()))
+    };
+    let table = |rows: &[String]| fs::write(places.at("chips.csv"), rows.join("\n")).unwrap();
+    let with = ["--chips", "chips.csv"];
+
+    // What is wrong is named before a card is counted.
+    table(&rows[..299]);
+    let short = ask("health", id, first, "job", &with);
+    assert!(!short.ok && short.err.contains(&format!("no row for card {}", serial(299))), "{}", short.err);
+    let mut bad = rows.clone();
+    bad[200] = bad[200].replace(',', ";");
+    table(&bad);
+    let malformed = ask("health", id, first, "job", &with);
+    assert!(!malformed.ok && malformed.err.contains("line 201 of the chip factors"), "{}", malformed.err);
+    assert!(malformed.err.contains("芯片因子表第 201 行"), "{}", malformed.err);
+    // Without any, the service asks for them; and transit cards have none.
+    let without = ask("health", id, first, "bare", &[]);
+    assert!(
+        !without.ok && without.err.contains("card-chip") && without.err.contains("--chips"),
+        "{}",
+        without.err
+    );
+    let transit = places.licence("transit/perso/line-1@01");
+    let transit_first: u128 = transit["first"].as_str().unwrap().parse().unwrap();
+    let moved: Vec<String> = (0..300).map(|at| format!("{:020},{}", transit_first + at, chip(at))).collect();
+    table(&moved);
+    let wrong = ask("line", transit["id"].as_str().unwrap(), transit["first"].as_str().unwrap(), "no", &with);
+    assert!(!wrong.ok && wrong.err.contains("card-chip"), "{}", wrong.err);
+    assert_eq!(issued(), 0);
+
+    table(&rows);
+    let made = ask("health", id, first, "job", &with);
+    assert!(made.ok, "{}{}", made.out, made.err);
+    assert_eq!(issued(), 300);
+    // Broken off after its first batch, the job goes on from its own copy, and nothing is counted twice.
+    fs::remove_file(places.at("chips.csv")).unwrap();
+    let journal = fs::read_to_string(places.at("job/journal")).unwrap();
+    fs::write(places.at("job/journal"), journal.split_inclusive('\n').next().unwrap()).unwrap();
+    let again = run(&mut places.citykeep(&house.url, "health", &["perso", "resume", "job"]));
+    assert!(again.ok, "{}{}", again.out, again.err);
+    assert_eq!((json(&again.out)["made"].as_u64(), issued()), (Some(172), 300));
+
+    // Each card got the factor of its own chip: asked for alone, it has the same check values.
+    let file = fs::read_to_string(places.at("job/keys/000003.jsonl")).unwrap();
+    let card = json(file.lines().nth(8).unwrap());
+    let (at, serial) = (256 + 7, card["serial"].as_str().unwrap());
+    let body = format!(
+        r#"{{"licence":"{id}","form":"tr31","cards":[{{"serial":"{serial}","chip":"{}"}}]}}"#,
+        chip(at)
+    );
+    let alone = json(&places.curl("health", &["--json", &body, &format!("{}/v1/cards/keys", house.url)]).out);
+    let kcvs = |card: &Value| -> Vec<String> {
+        card["keys"].as_array().unwrap().iter().map(|key| key["kcv"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((kcvs(&alone["cards"][0]), kcvs(&card).len()), (kcvs(&card), 16), "{alone}");
+}
+
 #[test]
 fn a_list_is_signed_and_openssl_agrees() {
     let house = House::new();

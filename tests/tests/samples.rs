@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use system_tests::house::{House, fixture, must, root};
+use system_tests::house::{House, fixture, must, program, root, run};
 
 const TRANSPORT: &str = "transit/perso/line-1@01";
 
@@ -73,16 +73,19 @@ fn every_sample_does_the_four_things() {
     let mut java = Command::new("java");
     java.arg(samples.join("Sample.java"));
     let keys = [
-        "22 keys of the first unwrapped",
-        "220 keys unwrapped",
-        "110 3DES keys unwrapped",
-        "220 keys unwrapped",
+        "10 cards, 220 keys unwrapped, check values good",
+        "10 cards, 220 keys unwrapped, check values good",
+        "10 cards, 220 keys unwrapped, 110 check values good\nNOT CHECKED 未核对: 110 check values of SM4 keys",
+        "10 cards, 220 keys unwrapped, check values good",
     ];
     let commands = [("curl", bash), ("Python", python), ("Java", java), ("C", Command::new(built))];
+    halves(&house, &licence, &key);
     for (at, ((name, mut command), keys)) in (0_u128..).zip(commands.into_iter().zip(keys)) {
         command.arg(&house.url).arg(&pki).arg(licence["id"].as_str().unwrap());
         command.arg(format!("{:020}", first + 10 * at)).arg(&key);
-        command.arg(fixture("day.txt")).arg(places.at("log/vkey")).arg(&out).env("PATH", &path);
+        command.arg(fixture("day.txt")).arg(places.at("log/vkey")).arg(&out);
+        // Python and Java judge the receipt themselves.
+        command.env("PATH", if ["curl", "C"].contains(&name) { path.clone() } else { without_citykeep() });
         let said = must(&mut command);
         for part in ["status: operational", keys, "20059 verdicts, the receipt is good"] {
             assert!(said.contains(part), "{name}: {said}");
@@ -93,13 +96,283 @@ fn every_sample_does_the_four_things() {
     }
 }
 
+/// The PATH without any place that has citykeep.
+fn without_citykeep() -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap();
+    let places: Vec<_> =
+        std::env::split_paths(&path).filter(|place| !place.join("citykeep").exists()).collect();
+    std::env::join_paths(places).unwrap()
+}
+
+/// The Java sample, compiled once.
+fn java(into: &Path) -> Command {
+    if !into.join("Sample.class").exists() {
+        fs::create_dir_all(into).unwrap();
+        must(Command::new("javac").arg("-d").arg(into).arg(root().join("src/keep/keyd/samples/Sample.java")));
+    }
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(into).arg("Sample");
+    java
+}
+
+/// Half a PKCS#12 is refused with a sentence before anything is sent: no card is counted, nothing is written.
+fn halves(house: &House, licence: &Value, key: &str) {
+    let places = house.places();
+    let (pki, out, id) = (places.at("pki"), places.at("out"), licence["id"].as_str().unwrap());
+    let ask = || {
+        let mut command = java(&places.at("java"));
+        command.arg(&house.url).arg(&pki).args([id, licence["first"].as_str().unwrap(), key]);
+        run(command.arg(fixture("day.txt")).arg(places.at("log/vkey")).arg(&out))
+    };
+    let refused = |what: &str, words: [&str; 2]| {
+        let said = ask();
+        assert!(!said.ok && said.out.is_empty(), "{what}: {}{}", said.out, said.err);
+        for part in ["nothing was sent", "export it again", "未发送任何请求"].iter().chain(&words) {
+            assert!(said.err.contains(part), "{what}: {part}: {}", said.err);
+        }
+        assert!(!said.err.contains("Exception in thread"), "{what}: {}", said.err);
+    };
+    for name in ["line.p12", "clearing.p12", "trust.p12"] {
+        let whole = fs::read(pki.join(name)).unwrap();
+        for len in [0, 1, 30, whole.len() / 4, whole.len() / 2, whole.len() - 1] {
+            fs::write(pki.join(name), &whole[..len]).unwrap();
+            refused(&format!("{len} bytes of {name}"), [name, "no whole PKCS#12"]);
+        }
+        fs::write(pki.join(name), &whole).unwrap();
+    }
+    // A whole one that has certificates and no key: a TLS client would go on without saying who it is.
+    fs::rename(pki.join("line.p12"), pki.join("line.kept")).unwrap();
+    fs::copy(pki.join("trust.p12"), pki.join("line.p12")).unwrap();
+    refused("a store without a key", ["line.p12", "no private key"]);
+    fs::rename(pki.join("line.kept"), pki.join("line.p12")).unwrap();
+
+    // citykeep takes PEM; a PKCS#12, whole or not, is none, and it says what it wants.
+    let mut command = program("citykeep");
+    command.args(["status", "--url", &house.url]).arg("--ca").arg(pki.join("ca.pem"));
+    let said = run(command.arg("--cert").arg(pki.join("line.p12")).arg("--key").arg(pki.join("line.key")));
+    assert!(!said.ok && said.err.contains("line.p12") && said.err.contains("PEM"), "{}", said.err);
+
+    let known = places.curl("line", &[&format!("{}/v1/licences/{id}", house.url)]).out;
+    assert_eq!(serde_json::from_str::<Value>(&known).unwrap()["issued"], 0, "{known}");
+    assert!(!out.join("verdicts.csv").exists() && !out.join("receipt.json").exists());
+}
+
+/// Python and Java agree with each other on a receipt that other code made, and find each change in it.
+#[test]
+fn samples_judge_receipts_by_themselves() {
+    let golden = root().join("tests/golden/log");
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: &str| fs::read_to_string(golden.join(name)).unwrap();
+    let [receipt, vkey, verdicts] =
+        ["receipt-v1/receipt.json", "v1/vkey", "receipt-v1/verdicts.csv"].map(read);
+    let day = fs::read(golden.join("receipt-v1/day.txt")).unwrap();
+    let judge = |what: &str, receipt: &str, vkey: &str, day: &[u8], verdicts: &str| {
+        let at = |name: &str| dir.path().join(name);
+        for (name, text) in [
+            ("receipt.json", receipt.as_bytes()),
+            ("vkey", vkey.as_bytes()),
+            ("day.txt", day),
+            ("v.csv", verdicts.as_bytes()),
+        ] {
+            fs::write(at(name), text).unwrap();
+        }
+        let mut python = Command::new(root().join("target/venv/bin/python"));
+        python.arg(root().join("src/keep/keyd/samples/sample.py"));
+        let verdicts = [python, java(&dir.path().join("java"))].map(|mut sample| {
+            sample.arg("receipt").args(["receipt.json", "vkey", "day.txt", "v.csv"]);
+            let said = run(sample.current_dir(dir.path()).env("PATH", without_citykeep()));
+            let words = if said.ok { "the receipt is good" } else { "THE RECEIPT IS NOT GOOD" };
+            assert!(format!("{}{}", said.out, said.err).contains(words), "{what}: {}{}", said.out, said.err);
+            said.ok
+        });
+        assert_eq!(verdicts[0], verdicts[1], "{what}");
+        verdicts[0]
+    };
+    assert!(judge("as it is", &receipt, &vkey, &day, &verdicts));
+
+    let known: Value = serde_json::from_str(&receipt).unwrap();
+    let with = |name: &str, value: Value| {
+        let mut other = known.clone();
+        other[name] = value;
+        other.to_string()
+    };
+    assert!(judge(
+        "written in another way",
+        &with("records", known["records"].clone()),
+        &vkey,
+        &day,
+        &verdicts
+    ));
+    let flipped = |name: &str, at: usize| {
+        let mut text = known[name].as_str().unwrap().to_owned();
+        let other = if text[at..].starts_with('0') { "1" } else { "0" };
+        text.replace_range(at..=at, other);
+        with(name, text.into())
+    };
+    let mut counts = known["counts"].clone();
+    counts["ok"] = (counts["ok"].as_u64().unwrap() + 1).into();
+    let proof = known["proof"].as_str().unwrap();
+    let (entry, size) = (known["entry"].as_str().unwrap().len(), proof.find("\n\n").unwrap());
+    for (what, receipt) in [
+        ("root", flipped("root", 5)),
+        ("batch", flipped("batch", 0)),
+        ("client", with("client", "spiffe://weihai.example/clearing/other".into())),
+        ("records", with("records", (known["records"].as_u64().unwrap() + 1).into())),
+        ("counts", with("counts", counts)),
+        ("indices", with("indices", serde_json::json!([0]))),
+        ("entry", flipped("entry", entry - 1)),
+        ("signature", with("proof", tampered(proof).into())),
+        ("index", with("proof", proof.replacen("index ", "index 1", 1).into())),
+        ("head", with("proof", format!("{}\n\nx{}", &proof[..size], &proof[size + 2..]).into())),
+    ] {
+        assert!(!judge(what, &receipt, &vkey, &day, &verdicts), "{what}");
+    }
+    let mut other_day = day.clone();
+    other_day[161] = if other_day[161] == b'0' { b'1' } else { b'0' };
+    assert!(!judge("a line", &receipt, &vkey, &other_day, &verdicts));
+    assert!(!judge("a line more", &receipt, &vkey, &[day.as_slice(), b"x\n"].concat(), &verdicts));
+    let other = verdicts.replacen(",ok", ",bad_tac", 1);
+    assert!(other != verdicts && !judge("a verdict", &receipt, &vkey, &day, &other));
+    // Another log's key, as good a vkey line as any.
+    let other = "hsm.example/audit-1+651737db+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4\n";
+    assert!(!judge("another key", &receipt, other, &day, &verdicts));
+}
+
+/// The proof with one bit of the log key's signature flipped; its base64 stays canonical.
+fn tampered(proof: &str) -> String {
+    let at = proof.find("\u{2014} ").unwrap();
+    let end = at + proof[at..].find('\n').unwrap();
+    let from = at + proof[at..end].rfind(' ').unwrap() + 20;
+    let other = if proof[from..].starts_with('A') { "B" } else { "A" };
+    format!("{}{other}{}", &proof[..from], &proof[from + 1..])
+}
+
+/// The sandbox's own process, and what it said when it was up.
+struct Sandbox(std::process::Child, String);
+
+impl Sandbox {
+    fn up(state: &Path) -> Self {
+        use std::io::BufRead as _;
+        use std::os::unix::process::CommandExt as _;
+        let mut sandbox = program("citykeep");
+        sandbox
+            .args(["sandbox", "--port", "0", "--state"])
+            .arg(state)
+            .stdout(std::process::Stdio::piped())
+            .process_group(0);
+        let mut child = sandbox.spawn().unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // The sample's whole command is the last of them.
+        let mut said = String::new();
+        for line in lines {
+            said.push_str(&line);
+            said.push('\n');
+            if line.contains("curl.sh") {
+                break;
+            }
+        }
+        Self(child, said)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // As Ctrl-C: the daemons are of its process group.
+        let group = rustix::process::Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_running_sandbox_explains() {
+    let dir = tempfile::Builder::new().prefix("ck").tempdir().unwrap();
+    let state = dir.path().join("sandbox");
+    let sandbox = Sandbox::up(&state);
+    let command = sandbox
+        .1
+        .lines()
+        .find_map(|line| line.split_once("why records fail: "))
+        .unwrap_or_else(|| panic!("{}", sandbox.1))
+        .1;
+    let url = command.split(' ').next_back().unwrap();
+    // As the welcome prints it.
+    let said = must(Command::new("bash").args(["-c", command]));
+    let expected = fs::read_to_string(state.join("expected.csv")).unwrap();
+    let wrong: Vec<&str> = expected.lines().skip(1).filter(|row| !row.ends_with(",ok")).collect();
+    for row in &wrong {
+        let line = row.split(',').next().unwrap();
+        assert!(said.contains(&format!("第 {line} 行 line {line}: ")), "{row}: {said}");
+    }
+    let right = 1000 - wrong.len();
+    assert!(!wrong.is_empty() && said.ends_with(&format!("1000 lines, {right} of them right\n")), "{said}");
+
+    // One record at a time, with mistakes that integrators make.
+    let day = fs::read(state.join("day.txt")).unwrap();
+    let good = expected.lines().skip(1).position(|row| row.ends_with(",ok")).unwrap();
+    let good = day.split(|byte| *byte == b'\n').nth(good).unwrap().to_vec();
+    let version = String::from_utf8(good[169..171].to_vec()).unwrap();
+    let explain = |record: &[u8], words: &[&str]| {
+        fs::write(state.join("record.txt"), record).unwrap();
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "20"]).args(words);
+        run(curl.arg("--data-binary").arg(format!("@{}", state.join("record.txt").display())).arg(url))
+    };
+    let json = |record: &[u8]| -> Value {
+        serde_json::from_str(&explain(record, &["-H", "Accept: application/json"]).out).unwrap()
+    };
+    let found = json(&good);
+    assert_eq!((&found["right"], &found["explained"][0]["finding"]), (&1.into(), &"right".into()), "{found}");
+    let mut other = good.clone();
+    let another = if version == "02" { "01" } else { "02" };
+    other[169..171].copy_from_slice(another.as_bytes());
+    let found = json(&other);
+    let reasons = found["explained"][0]["reasons"].as_array().unwrap();
+    let names = |zh: &str, en: &str| reasons.iter().any(|why| why["zh"] == zh && why["en"] == en);
+    assert!(
+        names(
+            &format!("若如此则 TAC 相符:用密钥版本 {version}"),
+            &format!("would match under key version {version}")
+        ),
+        "{found}"
+    );
+    let mut damaged = good.clone();
+    damaged[79] = b'x';
+    assert_eq!(json(&damaged)["explained"][0]["finding"], "malformed");
+    assert!(explain(&damaged, &[]).out.contains("79: 金额不是十六进制"));
+    let empty = explain(b"", &[]);
+    assert!(empty.out.contains("send F1 lines"), "{}", empty.out);
+
+    // This machine only; and keyd has nothing of the kind, under whatever name.
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+    let keyd = sandbox.1.split_whitespace().find(|word| word.starts_with("https://localhost:")).unwrap();
+    let places = system_tests::house::Places(state.clone());
+    for path in ["/explain", "/v1/explain"] {
+        let said = places.curl("clearing", &["--data-binary", "x", &format!("{keyd}{path}")]);
+        assert!(said.out.contains("\"not-found\""), "{path}: {}", said.out);
+    }
+    assert!(!places.curl("clearing", &[&format!("{keyd}/v1/openapi.json")]).out.contains("explain"));
+    drop(sandbox);
+
+    // Keys that are not the published ones make no sandbox.
+    let keys = state.join("keys.json");
+    fs::remove_file(&keys).unwrap();
+    must(program("citycard").args(["keys", "--seed", "mine", "--out"]).arg(&keys));
+    let said = run(program("citykeep").args(["sandbox", "--once", "--port", "0", "--state"]).arg(&state));
+    assert!(
+        !said.ok && said.err.contains("not the published ones") && said.err.contains("不是公开的测试密钥"),
+        "{}",
+        said.err
+    );
+}
+
 /// The integrator's own service, twice on the same directory, and the reasons of a day's bad records.
 #[test]
 fn a_sandbox_is_up_and_explains() {
     let dir = tempfile::Builder::new().prefix("ck").tempdir().unwrap();
     let state = dir.path().join("sandbox");
     for _ in 0..2 {
-        let mut sandbox = system_tests::house::program("citykeep");
+        let mut sandbox = program("citykeep");
         sandbox.args(["sandbox", "--once", "--json", "--port", "0", "--state"]).arg(&state);
         let up: Value = serde_json::from_str(&must(&mut sandbox)).unwrap();
         assert!(up["url"].as_str().unwrap().starts_with("https://localhost:"), "{up}");
@@ -114,7 +387,7 @@ fn a_sandbox_is_up_and_explains() {
         .unwrap()
         .to_owned();
     let explain = |line: &str| {
-        let mut citycard = system_tests::house::program("citycard");
+        let mut citycard = program("citycard");
         must(
             citycard
                 .args(["explain", "--keys", "keys.json", "--day", "day.txt", "--line", line])
@@ -128,10 +401,6 @@ fn a_sandbox_is_up_and_explains() {
     // Everybody's sandbox has the same keys: that is what makes them unusable for anything real.
     let again = tempfile::tempdir().unwrap();
     let copy = again.path().join("keys.json");
-    must(
-        system_tests::house::program("citycard")
-            .args(["keys", "--seed", "citykeep sandbox", "--out"])
-            .arg(&copy),
-    );
+    must(program("citycard").args(["keys", "--seed", "citykeep sandbox", "--out"]).arg(&copy));
     assert_eq!(fs::read(copy).unwrap(), fs::read(state.join("keys.json")).unwrap());
 }

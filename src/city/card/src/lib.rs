@@ -10,7 +10,7 @@ mod masters;
 mod random;
 
 pub use day::{Day, DayLine};
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, Finding, Sentence, explain};
 pub use keys::{KeysError, PracticeKeys};
 pub use masters::{PracticeLoad, PracticeMaster, generate_masters};
 pub use random::Random;

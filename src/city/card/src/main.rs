@@ -3,16 +3,17 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use card::{Day, PracticeKeys, PracticeLoad, PracticeMaster, Random};
+use card::{Day, Explanation, Finding, PracticeKeys, PracticeLoad, PracticeMaster, Random};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use p256::ecdsa::SigningKey;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
+use serde_json::json;
 use wire::api::CSV_HEADER;
 use wire::key::KeyId;
 use wire::purse::{bcd, hex};
@@ -34,8 +35,13 @@ enum Command {
     /// beside it. Talks to no service.
     #[command(after_help = "Example: citycard day --keys keys.json --out day.txt --transactions 100000")]
     Day(DayArguments),
-    /// Say why a practice record fails: which field cannot be read, or which mistake would make its TAC match. 解释演练记录。
-    #[command(after_help = "Example: citycard explain --keys keys.json --day day.txt --line 17")]
+    /// Say why practice records fail: which field cannot be read, or which mistake would make its TAC match. 解释演练记录。
+    ///
+    /// Of a whole day, each line that is not right; one line alone in any case.
+    #[command(
+        after_help = "Examples:\n  citycard explain --keys keys.json --day day.txt --line 17\n  citycard explain --keys keys.json \
+        --day - --json < day.txt"
+    )]
     Explain(ExplainArguments),
     /// Make practice keys: two 3DES and two SM4 versions, three components each. 生成演练密钥。
     #[command(after_help = "Example: citycard keys --out keys.json")]
@@ -119,12 +125,15 @@ struct ExplainArguments {
     /// Key file that `citycard keys` made; it holds the keys in plain, so this works for practice alone.
     #[arg(long, value_name = "FILE")]
     keys: PathBuf,
-    /// The day.
+    /// The day; - reads standard input.
     #[arg(long, value_name = "FILE")]
     day: PathBuf,
-    /// Its line, from 1, as in the verdict file.
+    /// This line alone, from 1, as in the verdict file.
     #[arg(long, value_name = "N")]
-    line: usize,
+    line: Option<usize>,
+    /// One JSON object: lines, right, and line, finding, reasons of each that is explained.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -149,7 +158,7 @@ struct DayArguments {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Day(arguments) => day(&arguments),
-        Command::Explain(arguments) => explain_line(&arguments),
+        Command::Explain(arguments) => explain(&arguments),
         Command::Keys(arguments) => keys(&arguments),
         Command::Masters(arguments) => masters(&arguments),
         Command::Ledger(arguments) => ledger(&arguments),
@@ -242,16 +251,44 @@ fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn explain_line(arguments: &ExplainArguments) -> anyhow::Result<()> {
+fn explain(arguments: &ExplainArguments) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&arguments.keys).map(Zeroizing::new);
     let place = arguments.keys.display();
     let keys = PracticeKeys::parse(&text.with_context(|| format!("{place}: cannot read the key file"))?)?;
-    let bytes = std::fs::read(&arguments.day).with_context(|| arguments.day.display().to_string())?;
-    let wanted = arguments.line.checked_sub(1).and_then(|at| wire::purse::f1_lines(&bytes).nth(at));
-    let line =
-        wanted.with_context(|| format!("{} has no line {}", arguments.day.display(), arguments.line))?;
-    for line in card::explain(&keys, line).lines() {
-        println!("{line}");
+    let place = arguments.day.display();
+    let bytes = if arguments.day == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(&arguments.day)
+    };
+    let bytes = bytes.with_context(|| format!("{place}: cannot read the day; check the path"))?;
+    let rows = (1_usize..).zip(wire::purse::f1_lines(&bytes));
+    let rows: Vec<_> = rows.filter(|(number, _)| arguments.line.is_none_or(|line| line == *number)).collect();
+    let lines = rows.len();
+    // A day has many right lines, which need no words; a record that comes alone has an answer.
+    let explained: Vec<_> = rows
+        .into_iter()
+        .map(|(number, line)| (number, card::explain(&keys, line)))
+        .filter(|(_, explanation)| lines == 1 || explanation.finding != Finding::Right)
+        .collect();
+    let wrong = explained.iter().filter(|(_, explanation)| explanation.finding != Finding::Right).count();
+    let right = lines - wrong;
+    if lines == 0 {
+        bail!("{place} has no such line; count from 1, as in the verdict file");
+    }
+    if arguments.json {
+        let rows = explained.iter().map(|(line, Explanation { finding, reasons })| {
+            json!({"line": line, "finding": finding, "reasons": reasons})
+        });
+        println!("{}", json!({"lines": lines, "right": right, "explained": rows.collect::<Vec<_>>()}));
+        return Ok(());
+    }
+    for (number, explanation) in &explained {
+        explanation.reasons.iter().for_each(|reason| println!("第 {number} 行 line {number}: {reason}"));
+    }
+    if lines > 1 {
+        println!("共 {lines} 行,{right} 行正确 {lines} lines, {right} of them right");
     }
     Ok(())
 }

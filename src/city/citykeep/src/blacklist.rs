@@ -13,7 +13,7 @@ use wire::list::{List, ListKind, Range, Single, TRAILER_LEN};
 use wire::purse::{bcd, hex, to_hex};
 
 use crate::cli::{BlacklistBuild, BlacklistCheck, BlacklistSign};
-use crate::failure::Failure;
+use crate::failure::{Failure, Words, words};
 use crate::files;
 use crate::report::Report;
 
@@ -24,7 +24,12 @@ pub(crate) fn build(arguments: &BlacklistBuild) -> Result<Report, Failure> {
     let place = arguments.csv.display();
     let text = read_text(&arguments.csv)?;
     let date = |text: &str| {
-        bcd(text.as_bytes()).ok_or_else(|| Failure::untried(format!("{text} is no date like 20261231")))
+        bcd(text.as_bytes()).ok_or_else(|| {
+            Failure::untried(
+                format!("{text} 不是日期,格式如 20261231。"),
+                "that is no date; write it like 20261231",
+            )
+        })
     };
     let (kind, base) = match (arguments.delta, arguments.epoch.checked_sub(1)) {
         (true, Some(base)) => (ListKind::Delta, base),
@@ -40,11 +45,11 @@ pub(crate) fn build(arguments: &BlacklistBuild) -> Result<Report, Failure> {
         ranges: vec![],
         removals: vec![],
     };
-    rows(&text, &mut list).map_err(|why| Failure::untried(format!("{place}: {why}")))?;
-    list.check().map_err(|error| Failure::untried(format!("{place}: {error}")))?;
+    rows(&text, &mut list).map_err(|why| Failure::untried(format!("{place}: {}", why.zh), why.en))?;
+    list.check()
+        .map_err(|error| Failure::untried(format!("{place}: 名单不合规,请修正表格:"), error.to_string()))?;
     let body = list.to_bytes();
-    fs::write(&arguments.out, &body)
-        .map_err(|error| Failure::no_result("files", format!("{}: {error}", arguments.out.display())))?;
+    fs::write(&arguments.out, &body).map_err(|error| unwritten(&arguments.out, &error))?;
     let digest = to_hex(&Sha256::digest(&body));
     let (singles, ranges, removals) = (list.singles.len(), list.ranges.len(), list.removals.len());
     let lines = vec![
@@ -61,16 +66,20 @@ pub(crate) fn build(arguments: &BlacklistBuild) -> Result<Report, Failure> {
 }
 
 /// Reads the table; a card twice is named with both lines.
-fn rows(text: &str, list: &mut List) -> Result<(), String> {
+fn rows(text: &str, list: &mut List) -> Result<(), Words> {
     let mut seen: BTreeMap<[u8; 10], usize> = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let at = |what: &str| format!("line {number}: {what}");
-        let serial = |text: &str| bcd(text.as_bytes()).ok_or_else(|| at("a card number has 20 digits"));
-        let byte = |text: &str| text.parse().map_err(|_| at("reason and level are 0 to 255"));
+        let at = |zh: &str, en: &str| words(format!("第 {number} 行:{zh}"), format!("line {number}: {en}"));
+        let serial = |text: &str| {
+            bcd(text.as_bytes()).ok_or_else(|| at("卡号应为 20 位数字。", "a card number has 20 digits"))
+        };
+        let byte = |text: &str| {
+            text.parse().map_err(|_| at("原因和级别应为 0 到 255。", "reason and level are 0 to 255"))
+        };
         let words: Vec<&str> = line.split(',').map(str::trim).collect();
         let first = match words.as_slice() {
             ["remove", card] => {
@@ -90,10 +99,16 @@ fn rows(text: &str, list: &mut List) -> Result<(), String> {
                 list.ranges.push(Range { from, to, reason: byte(reason)?, level: byte(level)? });
                 continue;
             }
-            _ => return Err(at("write serial,reason,level or from,to,reason,level or remove,serial")),
+            _ => {
+                let en = "write serial,reason,level or from,to,reason,level or remove,serial";
+                return Err(at("格式为 卡号,原因,级别 或 起,止,原因,级别 或 remove,卡号。", en));
+            }
         };
         if let Some(other) = seen.insert(first, number) {
-            return Err(at(&format!("the card of line {other} again; keep one of them")));
+            return Err(at(
+                &format!("与第 {other} 行的卡号重复,请只保留一行。"),
+                &format!("the card of line {other} again; keep one of them"),
+            ));
         }
     }
     list.singles.sort_unstable();
@@ -104,15 +119,21 @@ fn rows(text: &str, list: &mut List) -> Result<(), String> {
 
 pub(crate) fn sign(arguments: &BlacklistSign) -> Result<Report, Failure> {
     let body = read(&arguments.body)?;
-    let list = List::parse(&body)
-        .map_err(|error| Failure::untried(format!("{}: {error}", arguments.body.display())))?;
+    let list = List::parse(&body).map_err(|error| {
+        Failure::untried(
+            format!("{}: 不是名单正文,请用 blacklist build 生成:", arguments.body.display()),
+            error.to_string(),
+        )
+    })?;
     let client = files::client(&arguments.service, None)?;
     let (answer, keys) = files::run(async {
         let answer = client.sign_list(&arguments.wall, body.clone()).await?;
         client.keys().await.map(|keys| (answer, keys.keys))
     })?;
-    let wrong =
-        |why: &str| Failure::no_result("answer", format!("{why}; use nothing of it and tell the operator"));
+    let wrong = |why: &str| {
+        let en = format!("{why}; use nothing of it and tell the operator");
+        Failure::no_result("answer", "服务的应答有误,不得使用,请通知运维:", en)
+    };
     let trailer: [u8; TRAILER_LEN] =
         hex(answer.trailer.as_bytes()).ok_or_else(|| wrong("the trailer cannot be read"))?;
     let file = [body.as_slice(), &trailer].concat();
@@ -131,7 +152,7 @@ pub(crate) fn sign(arguments: &BlacklistSign) -> Result<Report, Failure> {
         let name = signature.algorithm.as_str();
         let pem = public_pem(name, &point).ok_or_else(|| wrong("a public key is no point of its curve"))?;
         // What terminals will do with it is done here first.
-        verify(name, &pem, &file, &der).map_err(|why| wrong(&why))?;
+        verify(name, &pem, &file, &der).map_err(|why| wrong(&why.en))?;
         // A signature has two names: of the list and of its file, since terminals' scripts know one or the other.
         let files = [
             (format!("{name}.pem"), pem.as_bytes()),
@@ -165,14 +186,19 @@ pub(crate) fn sign(arguments: &BlacklistSign) -> Result<Report, Failure> {
 
 pub(crate) fn check(arguments: &BlacklistCheck) -> Result<Report, Failure> {
     let file = read(&arguments.file)?;
-    let bad = |why: String| Failure::no_result("list", format!("DO NOT LOAD THIS LIST: {why}"));
+    let bad = |why: Words| {
+        let (zh, en) = (format!("不得装载此名单:{}", why.zh), format!("DO NOT LOAD THIS LIST: {}", why.en));
+        Failure::no_result("list", zh, en)
+    };
     let body = file.len().checked_sub(TRAILER_LEN).and_then(|at| file.split_at_checked(at));
     let Some((body, trailer)) = body else {
-        return Err(bad("it is shorter than a trailer".to_owned()));
+        return Err(bad(words("文件不完整,请重新获取。", "it is shorter than a trailer; fetch it again")));
     };
-    let list = List::parse(body).map_err(|error| bad(error.to_string()))?;
+    let list =
+        List::parse(body).map_err(|error| bad(words("内容不是名单,请重新获取。", error.to_string())))?;
     if trailer.get(..32) != Some(sm3::Sm3::digest(body).as_slice()) {
-        return Err(bad("the SM3 in its trailer is not that of its content: it was changed".to_owned()));
+        let en = "the SM3 in its trailer is not that of its content: it was changed; fetch it again";
+        return Err(bad(words("SM3 摘要与内容不符,内容已被改动,请重新获取。", en)));
     }
     let mut signed_by = Vec::new();
     for (name, pem) in [("sm2", &arguments.sm2), ("p256", &arguments.p256)] {
@@ -184,16 +210,24 @@ pub(crate) fn check(arguments: &BlacklistCheck) -> Result<Report, Failure> {
         signed_by.push(name);
     }
     if let Some(last) = arguments.last_epoch.filter(|last| list.version <= *last) {
-        return Err(bad(format!("its epoch {} is not above {last}: it is an old list", list.version)));
+        return Err(bad(words(
+            format!("期号 {} 不大于 {last},是旧名单,请获取最新一期。", list.version),
+            format!("its epoch {} is not above {last}: it is an old list; fetch the newest", list.version),
+        )));
     }
     // The list's day is Chinese and ours UTC's, which is behind: no list is called old on its last day.
     let (year, month, day) = OffsetDateTime::now_utc().to_calendar_date();
     let today = format!("{year:04}{:02}{day:02}", u8::from(month));
     if to_hex(&list.valid_to) < today {
-        return Err(bad(format!("it ended on {}; today is {today}", to_hex(&list.valid_to))));
+        let end = to_hex(&list.valid_to);
+        return Err(bad(words(
+            format!("有效期止于 {end},今天是 {today},请获取最新一期。"),
+            format!("it ended on {end}; today is {today}; fetch the newest"),
+        )));
     }
     let listed = arguments.card.as_ref().map(|card| {
-        let serial = bcd(card.as_bytes()).ok_or_else(|| Failure::untried("--card is a number of 20 digits"));
+        let serial = bcd(card.as_bytes())
+            .ok_or_else(|| Failure::untried("--card 应为 20 位数字。", "--card is a number of 20 digits"));
         serial.map(|serial| list.lists(&serial))
     });
     let listed = listed.transpose()?;
@@ -224,9 +258,21 @@ pub(crate) fn check(arguments: &BlacklistCheck) -> Result<Report, Failure> {
     Ok(Report { lines, json })
 }
 
-fn verify(algorithm: &str, pem: &str, file: &[u8], der: &[u8]) -> Result<(), String> {
-    let no_key = || format!("the {algorithm} key is no public key in PEM");
-    let bad = || format!("its {algorithm} signature is not of this key over these bytes");
+fn verify(algorithm: &str, pem: &str, file: &[u8], der: &[u8]) -> Result<(), Words> {
+    let no_key = || {
+        words(
+            format!("{algorithm} 公钥文件不是 PEM 公钥,请给出签发方的公钥。"),
+            format!("the {algorithm} key is no public key in PEM; give the signer's"),
+        )
+    };
+    let bad = || {
+        words(
+            format!("{algorithm} 签名与此公钥和内容不符,请重新获取名单和签名。"),
+            format!(
+                "its {algorithm} signature is not of this key over these bytes; fetch list and signature again"
+            ),
+        )
+    };
     let raw = raw_signature(der).ok_or_else(bad)?;
     if algorithm == "sm2" {
         let key = sm2::PublicKey::from_public_key_pem(pem).map_err(|_| no_key())?;
@@ -278,15 +324,21 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| Failure::untried(format!("{}: {error}", path.display())))
+    fs::read(path).map_err(|error| unread(path, &error))
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|error| Failure::untried(format!("{}: {error}", path.display())))
+    fs::read_to_string(path).map_err(|error| unread(path, &error))
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> Failure {
+    let zh = format!("{}: 无法读取,请检查路径和权限。", path.display());
+    Failure::untried(zh, format!("cannot be read ({error}); check the path and its permissions"))
 }
 
 fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::no_result("files", format!("{}: {error}; look after the disk and sign again", path.display()))
+    let zh = format!("{}: 无法写入,请检查磁盘后重新执行。", path.display());
+    Failure::no_result("files", zh, format!("cannot be written ({error}); look after the disk and try again"))
 }
 
 #[cfg(test)]
@@ -320,7 +372,7 @@ mod tests {
             ("00003101000020000009,1,2\n00003101000020000009,1,2", "line 2: the card of line 1"),
         ] {
             let error = rows(bad, &mut empty()).unwrap_err();
-            assert!(error.contains(named), "{error}");
+            assert!(error.en.contains(named) && error.zh.contains('行'), "{error}");
         }
     }
 

@@ -53,6 +53,9 @@ pub(crate) enum Command {
     )]
     Doctor(DoctorArguments),
     /// List the key versions that this client may use. 本客户端可用的密钥版本。
+    #[command(
+        after_help = "Example: citykeep keys --url https://localhost:8443 --ca ca.pem --cert clearing.pem --key clearing.key"
+    )]
     Keys(ServiceArguments),
     /// Have a load authorised: MAC2 against a ledger's token. 圈存授权。
     ///
@@ -75,10 +78,21 @@ pub(crate) enum Command {
     /// The whole service on published test keys, for integrators. 集成沙箱。
     ///
     /// Starts module and daemon on a rehearsal instance of its own, with licences, lists and a ledger ready; stays up until
-    /// Ctrl-C. The keys come from a seed that everybody knows, so nothing of it can ever be real. Why a practice record fails
-    /// says `citycard explain`, from the same published keys.
+    /// Ctrl-C. The keys come from a seed that everybody knows, so nothing of it can ever be real.
+    ///
+    /// On the port behind keyd's it says why records fail, to this machine only: POST /explain takes a record or a day (F1 lines)
+    /// and names, in Chinese and English or as JSON, the field that cannot be read or the mistake under which the TAC would match
+    /// ("under key version 02", "halves not folded"). Only a sandbox does: an instance that is no rehearsal is refused, and
+    /// neither keyd nor the module has such a call.
+    #[command(
+        after_help = "Example:\n  citykeep sandbox --state demo-sandbox --port 9443\n  curl --data-binary @demo-sandbox/day.txt \
+        http://127.0.0.1:9444/explain\n  curl -H 'Accept: application/json' --data-binary @record.txt http://127.0.0.1:9444/explain"
+    )]
     Sandbox(SandboxArguments),
     /// What the service says about itself. 服务状态。
+    #[command(
+        after_help = "Example: citykeep status --url https://localhost:8443 --ca ca.pem --cert clearing.pem --key clearing.key"
+    )]
     Status(ServiceArguments),
     /// Write man pages and completions, for the package.
     #[command(hide = true)]
@@ -280,7 +294,7 @@ pub(crate) struct SandboxArguments {
     /// Its directory; a sandbox that is there comes back.
     #[arg(long, value_name = "DIR", default_value = "citykeep-sandbox")]
     pub(crate) state: PathBuf,
-    /// Port on localhost; 0 takes a free one.
+    /// Port on localhost, and the one behind it; 0 takes free ones.
     #[arg(long, default_value_t = 8443)]
     pub(crate) port: u16,
     /// Stop once it is up: for scripts that only want to know that it works.
@@ -314,6 +328,31 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Commands that do something, with their names from the top.
+    fn leaves(command: &clap::Command, above: &str, found: &mut Vec<(String, clap::Command)>) {
+        let name = format!("{above} {}", command.get_name());
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            leaves(below, &name, found);
+        }
+        if !command.has_subcommands() {
+            found.push((name, command.clone()));
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_both_languages() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        assert!(found.len() >= 14);
+        // The auditor's commands are those of his own program, which has its own pages.
+        for (name, command) in found.into_iter().filter(|(name, _)| !name.contains(" audit ")) {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.starts_with("Example") && example.contains(name.trim()), "{name}: {example}");
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(about.chars().any(|one| one > '\u{4e00}'), "{name}: {about}");
+        }
+    }
+
     #[test]
     fn the_commands_of_the_handbook_parse() {
         for line in [
@@ -337,12 +376,15 @@ mod tests {
             "citykeep status --url u --ca a --cert c --key k",
             "citykeep keys --url u --ca a --cert c --key k --json",
             "citykeep perso run --licence l --first f --count 3 --out d --url u --ca a --cert c --key k",
+            "citykeep perso run --licence l --first f --count 3 --chips f --out d --url u --ca a --cert c --key k",
             "citykeep perso resume d --url u --ca a --cert c --key k",
             "citykeep perso report d --log l --vkey v",
             "citykeep blacklist build --csv f --epoch 1 --valid-from 20260101 --valid-to 20261231 --out o",
             "citykeep blacklist sign --body b --out o --url u --ca a --cert c --key k",
             "citykeep blacklist check b --sm2 s --p256 p --last-epoch 3 --card c",
             "citykeep load --request - --url u --ca a --cert c --key k",
+            "citykeep sandbox",
+            "citykeep sandbox --state d --port 0 --once --json",
             "citykeep doctor",
             "citykeep doctor --config f --json",
             "citykeep doctor --url u --ca a --cert c --key k --vkey v",

@@ -38,10 +38,13 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<Report, Failure> {
         (Some(config), _) => Some(config.clone()),
         (None, None) if installed.exists() => Some(installed),
         (None, None) => {
-            return Err(Failure::untried(format!(
-                "nothing to look at: give --config FILE on the server (no {INSTALLED} here), or --url, --ca, --cert and --key of a \
-                 client / 请在服务器上给出 --config,或给出客户端的 --url、--ca、--cert、--key"
-            )));
+            return Err(Failure::untried(
+                "没有可检查的对象:请在服务器上给出 --config,或给出客户端的 --url、--ca、--cert、--key。",
+                format!(
+                    "nothing to look at: give --config FILE on the server (no {INSTALLED} here), or --url, --ca, --cert and \
+                     --key of a client"
+                ),
+            ));
         }
         (None, Some(_)) => None,
     };

@@ -19,9 +19,14 @@ pub(crate) fn authorize(arguments: &LoadArguments) -> Result<Report, Failure> {
         std::fs::read_to_string(&arguments.request)
     };
     let place = arguments.request.display();
-    let text = text.map_err(|error| Failure::untried(format!("{place}: {error}")))?;
-    let request: LoadRequest = serde_json::from_str(&text)
-        .map_err(|error| Failure::untried(format!("{place} is no load request: {error}")))?;
+    let text = text.map_err(|error| {
+        let en = format!("cannot read the request ({error}); check the path");
+        Failure::untried(format!("{place}: 无法读取请求,请检查路径。"), en)
+    })?;
+    let request: LoadRequest = serde_json::from_str(&text).map_err(|error| {
+        let en = format!("it is no load request ({error}); the fields stand in GET /v1/openapi.json");
+        Failure::untried(format!("{place}: 不是圈存请求,字段见 GET /v1/openapi.json。"), en)
+    })?;
     let client = files::client(&arguments.service, None)?;
     let answer = files::run(client.authorize_load(&request))?;
     let again =

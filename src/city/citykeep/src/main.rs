@@ -45,7 +45,9 @@ fn main() -> ExitCode {
         Command::Pages(pages) => match pages.write(Cli::command(), "1") {
             Ok(()) => Ok(Report { lines: Vec::new(), json: serde_json::Value::Null }),
             Err(error) => {
-                Err(Failure::untried(format!("{}: cannot be written ({error})", pages.out.display())))
+                let out = pages.out.display();
+                let en = format!("cannot be written ({error}); check the folder");
+                Err(Failure::untried(format!("{out}: 无法写入,请检查目录。"), en))
             }
         },
     };

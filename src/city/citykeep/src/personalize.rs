@@ -16,11 +16,28 @@ use crate::report::Report;
 
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
+        let en = error.to_string();
         match error {
-            JobError::Parameters(_) | JobError::Busy(_) => Self::untried(error.to_string()),
+            JobError::Parameters(_) => Self::untried("任务参数有误,尚未请求任何卡片:", en),
+            JobError::Chips(zh, en) => Self::untried(zh, en),
+            JobError::Busy(_) => Self::untried("另一进程正在执行此任务,请等待或停止它:", en),
+            JobError::Service(client::Error::Refused(refusal)) if refusal.code == "card-chip" => {
+                Self::no_result(
+                    "refused",
+                    "服务拒绝了请求:该应用按芯片因子分散时须给出 --chips,否则不得给出;因子须与该卡首次请求时相同。",
+                    format!(
+                        "{en} Give --chips exactly if the applet derives with the chip's factor, and for each card its first one."
+                    ),
+                )
+            }
             JobError::Service(error) => error.into(),
-            JobError::File(_) | JobError::Journal(_) => Self::no_result("files", error.to_string()),
-            _ => Self::no_result("answer", error.to_string()),
+            JobError::File(_) => {
+                Self::no_result("files", "文件有误,请检查磁盘后重新执行,任务从中断处继续:", en)
+            }
+            JobError::Journal(_) => {
+                Self::no_result("files", "任务日志已损坏,不得继续,请安全官核对许可计数:", en)
+            }
+            _ => Self::no_result("answer", "服务的应答有误,这些密钥一律不得使用,请通知运维:", en),
         }
     }
 }
@@ -33,8 +50,11 @@ pub(crate) fn run(arguments: &PersoRun) -> Result<Report, Failure> {
         first: arguments.first.clone(),
         count: arguments.count,
         batch: arguments.batch,
+        chips: None,
     };
-    work(Job::begin(&arguments.out, &parameters)?, &arguments.out, &arguments.service)
+    let chips =
+        arguments.chips.as_deref().map(|path| files::read_text(path, "the chip factors")).transpose()?;
+    work(Job::begin(&arguments.out, &parameters, chips.as_deref())?, &arguments.out, &arguments.service)
 }
 
 pub(crate) fn resume(arguments: &PersoResume) -> Result<Report, Failure> {
@@ -80,6 +100,7 @@ pub(crate) fn report(arguments: &PersoReport) -> Result<Report, Failure> {
         let few: Vec<&str> = found.missing.iter().take(5).map(String::as_str).collect();
         return Err(Failure::no_result(
             "reconciliation",
+            "文件与日志不一致,请停止生产线并通知审计。",
             format!(
                 "files and log do not agree: {} cards in the files, {} in the log, {} counted; not in the log: {} ({}…); \
                  stop the line and call the auditor",
@@ -118,6 +139,7 @@ fn covered(log: &Path, vkey: &VerifierKey, newest: Option<u64>, patience: Durati
         if started.elapsed() >= patience {
             return Err(Failure::no_result(
                 "log-behind",
+                "日志副本早于任务的最后一批,尚不能核对;请使用服务自己的日志或取较新的副本。",
                 format!(
                     "{} ends at entry {size} and the job's newest is {newest}, so nothing can be said yet; \
                      give the service's own log or fetch a newer copy; if keyd does not publish, citykeep doctor says why",

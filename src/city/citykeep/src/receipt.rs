@@ -19,14 +19,13 @@ use crate::files;
 use crate::report::{Report, counts, warnings};
 
 pub(crate) fn verify(arguments: &ReceiptVerify) -> Result<Report, Failure> {
-    let policy = audit::policy(&arguments.anchor).map_err(Failure::untried)?;
+    let policy = trusted(&arguments.anchor)?;
     let receipt = read(&arguments.receipt)?;
     let (pinned, vouched) = vouched(&receipt, &policy)?;
     check_log(&receipt, &pinned).map_err(|error| wrong(&error))?;
     let lines_checked = match (&arguments.day, &arguments.verdicts) {
         (Some(day), Some(verdicts)) => {
-            let day = Day::read(day, &files::lineage(&receipt.lineage)?)
-                .map_err(|error| Failure::untried(error.to_string()))?;
+            let day = files::day(day, &files::lineage(&receipt.lineage)?)?;
             check_lines(&receipt, &pinned, &day, &verdicts_of(&day, verdicts)?)?;
             true
         }
@@ -37,16 +36,17 @@ pub(crate) fn verify(arguments: &ReceiptVerify) -> Result<Report, Failure> {
 
 /// The receipt is checked against the whole file before anything is proved with it.
 pub(crate) fn show_line(arguments: &ReceiptShowLine) -> Result<Report, Failure> {
-    let policy = audit::policy(&arguments.anchor).map_err(Failure::untried)?;
+    let policy = trusted(&arguments.anchor)?;
     let receipt = read(&arguments.receipt)?;
     let (pinned, _) = vouched(&receipt, &policy)?;
     check_log(&receipt, &pinned).map_err(|error| wrong(&error))?;
     let file = &arguments.file;
     let bytes = std::fs::read(file).map_err(|error| {
-        Failure::untried(format!("{}: cannot read the file ({error}); check the path", file.display()))
+        let zh = format!("{}: 无法读取,请检查路径和权限。", file.display());
+        Failure::untried(zh, format!("cannot read the file ({error}); check the path"))
     })?;
     let day = Day::from_bytes(&bytes, &files::lineage(&receipt.lineage)?)
-        .map_err(|error| Failure::untried(error.to_string()))?;
+        .map_err(|error| files::bad_day(&error))?;
     let verdicts = match &arguments.verdicts {
         Some(path) => verdicts_of(&day, path)?,
         None => told_by(&receipt, &bytes)?,
@@ -54,11 +54,15 @@ pub(crate) fn show_line(arguments: &ReceiptShowLine) -> Result<Report, Failure> 
     check_lines(&receipt, &pinned, &day, &verdicts)?;
     let proof = prove(arguments.line, &bytes, &day, &verdicts, &receipt)?;
     // What is handed out is what the other side will check.
-    let shown = proof.check(&policy).map_err(|error| Failure::no_result("line", error.to_string()))?;
+    let shown = proof.check(&policy).map_err(|error| {
+        Failure::no_result("line", "该行无法证明,请用与回执一同写出的文件:", error.to_string())
+    })?;
     let out = &arguments.out;
     let written = Output::claim(out, &[file, &arguments.receipt])
         .and_then(|out| out.write(|file| writeln!(file, "{}", proof.to_json())));
-    written.map_err(|error: OutputError| Failure::no_result("files", error.to_string()))?;
+    written.map_err(|error: OutputError| {
+        Failure::no_result("files", "证明文件未能写出,请检查目录和空间:", error.to_string())
+    })?;
     let name = out.display();
     let mut said =
         vec![format!("已出具 written {name}; citykeep-audit check-line checks it with the policy alone")];
@@ -77,7 +81,11 @@ fn prove(
     verdicts: &[Verdict],
     receipt: &Receipt,
 ) -> Result<LineProof, Failure> {
-    let beyond = || Failure::untried(format!("the file has {} lines and no line {line}", day.lines()));
+    let beyond = || {
+        let lines = day.lines();
+        let zh = format!("文件共 {lines} 行,没有第 {line} 行,请核对行号。");
+        Failure::untried(zh, format!("the file has {lines} lines and no line {line}; count from 1"))
+    };
     let at = usize::try_from(line - 1).map_err(|_| beyond())?;
     let text = f1_lines(bytes).nth(at).ok_or_else(beyond)?.to_vec();
     let verdict = *verdicts.get(at).ok_or_else(beyond)?;
@@ -88,7 +96,10 @@ fn prove(
     let pairs = receipt.entry.as_bytes().chunks(2);
     let entry: Option<Vec<u8>> =
         pairs.map(|pair| wire::purse::hex(pair).map(|[byte]: [u8; 1]| byte)).collect();
-    let unreadable = || Failure::no_result("receipt", "the receipt's log entry cannot be read");
+    let unreadable = || {
+        let en = "the receipt's log entry cannot be read; give the file that came with the verdicts";
+        Failure::no_result("receipt", "回执中的日志条目无法读取,请给出与结果一同写出的文件。", en)
+    };
     Ok(LineProof {
         line,
         bytes: text,
@@ -112,6 +123,7 @@ fn told_by(receipt: &Receipt, bytes: &[u8]) -> Result<Vec<Verdict>, Failure> {
     let mut named = named.into_iter().filter(|(count, _)| *count > 0).map(|(_, verdict)| verdict);
     let (one, None) = (named.next().unwrap_or(Verdict::Malformed), named.next()) else {
         return Err(Failure::untried(
+            "回执含多种结果,不能说明每一行的结果,请用 --verdicts 给出与回执一同写出的文件。",
             "the receipt counts different verdicts, and does not say which line had which; give --verdicts, the file that \
              came with the receipt",
         ));
@@ -126,36 +138,33 @@ fn read(path: &Path) -> Result<Receipt, Failure> {
         let path = path.display();
         Failure::no_result(
             "receipt",
-            format!("{path}: no receipt ({error}); give the file that came with the verdicts"),
+            format!("{path}: 不是回执,请给出与结果一同写出的文件。"),
+            format!("no receipt ({error}); give the file that came with the verdicts"),
         )
     })
 }
 
 /// The head under the receipt, as the policy demands it; and the log's key, for the rest.
 fn vouched(receipt: &Receipt, policy: &Policy) -> Result<(Pinned, Vouched), Failure> {
-    let bad = |error: String| {
-        Failure::no_result(
-            "receipt",
-            format!("THE RECEIPT IS NOT GOOD: {error}; tell the operator and the auditor"),
-        )
-    };
-    let proof = TlogProof::parse(&receipt.proof).map_err(|error| bad(error.to_string()))?;
-    let vouched = policy.open(&proof.checkpoint).map_err(|error| bad(error.to_string()))?;
+    let proof = TlogProof::parse(&receipt.proof).map_err(|error| wrong(&error))?;
+    let vouched = policy.open(&proof.checkpoint).map_err(|error| wrong(&error))?;
     let log = policy.logs().iter().find(|log| log.key.name() == receipt.origin);
-    let log = log.ok_or_else(|| bad(format!("{} is no log of the policy", receipt.origin)))?;
+    let log = log.ok_or_else(|| wrong(&format!("{} is no log of the policy", receipt.origin)))?;
     Ok((Pinned { log: log.key.clone(), instance: None }, vouched))
 }
 
 fn verdicts_of(day: &Day, path: &Path) -> Result<Vec<Verdict>, Failure> {
-    let rows = read_verdicts(&files::read_text(path, "the verdicts")?)
-        .map_err(|error| Failure::no_result("verdicts", format!("{}: {error}", path.display())))?;
+    let rows = read_verdicts(&files::read_text(path, "the verdicts")?).map_err(|error| {
+        let zh = format!("{}: 不是核验结果文件,请使用与回执一同写出的文件。", path.display());
+        Failure::no_result("verdicts", zh, error.to_string())
+    })?;
     if rows.len() as u64 != day.lines() {
-        let text = format!(
-            "the day has {} lines, the verdict file {}: they do not belong together",
-            day.lines(),
-            rows.len()
-        );
-        return Err(Failure::no_result("verdicts", text));
+        let (lines, rows) = (day.lines(), rows.len());
+        return Err(Failure::no_result(
+            "verdicts",
+            format!("清算文件有 {lines} 行,结果文件有 {rows} 行,两者不配套,请给出同一天的文件。"),
+            format!("the day has {lines} lines, the verdict file {rows}: give the two that belong together"),
+        ));
     }
     Ok(rows)
 }
@@ -169,9 +178,16 @@ fn check_lines(receipt: &Receipt, pinned: &Pinned, day: &Day, verdicts: &[Verdic
     check(receipt, day.header(), &recount.totals(), pinned).map_err(|error| wrong(&error))
 }
 
-fn wrong(error: &client::receipt::ReceiptError) -> Failure {
+/// What the caller trusts.
+fn trusted(anchor: &audit::cli::Anchor) -> Result<Policy, Failure> {
+    audit::policy(anchor)
+        .map_err(|why| Failure::untried("日志公钥或策略文件无法使用,请给出核对过的文件:", why))
+}
+
+fn wrong(error: &dyn core::fmt::Display) -> Failure {
     Failure::no_result(
         "receipt",
+        "回执无效,请通知运维和审计。",
         format!("THE RECEIPT IS NOT GOOD: {error}; tell the operator and the auditor"),
     )
 }

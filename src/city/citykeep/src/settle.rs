@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use audit::Meter;
-use clearing::{Day, DayResult, Output, OutputError, verify_day, write_verdicts};
+use clearing::{DayResult, Output, OutputError, verify_day, write_verdicts};
 use serde_json::json;
 
 use crate::cli::ClearVerify;
@@ -18,7 +18,7 @@ pub(crate) fn verify(arguments: &ClearVerify) -> Result<Report, Failure> {
     let lineage = files::lineage(&arguments.lineage)?;
     let vkey = files::read_vkey(&arguments.vkey)?;
     let client = files::client(&arguments.service, Some(vkey))?;
-    let day = Day::read(&arguments.day, &lineage).map_err(|error| Failure::untried(error.to_string()))?;
+    let day = files::day(&arguments.day, &lineage)?;
 
     let mut meter = Meter::new("TAC");
     let result = files::run(verify_day(&client, &day, |progress| {
@@ -34,7 +34,7 @@ pub(crate) fn verify(arguments: &ClearVerify) -> Result<Report, Failure> {
         },
         || write_verdicts(&verdicts, result.verdicts.iter()),
     )
-    .map_err(|error| Failure::no_result("files", error))?;
+    .map_err(|error| Failure::no_result("files", "结果文件未能写出,请检查目录和空间后重新执行:", error))?;
     Ok(report(arguments, &result))
 }
 
@@ -42,13 +42,16 @@ fn claim(arguments: &ClearVerify) -> Result<(Output, Output), Failure> {
     let service = &arguments.service;
     let inputs: [&Path; 5] = [&arguments.day, &service.ca, &service.cert, &service.key, &arguments.vkey];
     if same_place(&arguments.verdicts, &arguments.receipt) {
-        return Err(Failure::untried("--verdicts and --receipt name the same file; give each its own"));
+        return Err(Failure::untried(
+            "--verdicts 与 --receipt 是同一文件,请分别指定。",
+            "--verdicts and --receipt name the same file; give each its own",
+        ));
     }
-    let verdicts =
-        Output::claim(&arguments.verdicts, &inputs).map_err(|error| Failure::untried(error.to_string()))?;
-    let receipt =
-        Output::claim(&arguments.receipt, &inputs).map_err(|error| Failure::untried(error.to_string()))?;
-    Ok((verdicts, receipt))
+    let claim = |path| {
+        Output::claim(path, &inputs)
+            .map_err(|error| Failure::untried("结果文件的位置无法使用,请另行指定:", error.to_string()))
+    };
+    Ok((claim(&arguments.verdicts)?, claim(&arguments.receipt)?))
 }
 
 fn same_place(one: &Path, other: &Path) -> bool {

@@ -13,6 +13,7 @@ use wire::frame::CARDS_MAX;
 use wire::licence::{CardSerial, serial_number, serial_of};
 use wire::purse::{bcd, hex, to_hex};
 
+use crate::chips::Chips;
 use crate::journal::{Journal, Row};
 
 /// What a job is asked to make.
@@ -32,6 +33,9 @@ pub struct JobParameters {
     pub count: u64,
     /// Cards per request, 1 to 128.
     pub batch: u64,
+    /// SHA-256 of `chips.csv`, 64 hex digits, for cards whose keys derive with the chip's factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chips: Option<String>,
 }
 
 /// Why a job does not go on.
@@ -41,6 +45,9 @@ pub enum JobError {
     /// Another process works on it.
     #[error("another process works on this job ({0}); wait for it, or stop it")]
     Busy(PathBuf),
+    /// The table of chip factors, in Chinese and English.
+    #[error("{1}")]
+    Chips(String, String),
     /// Files do not do what they must.
     #[error("{0}; look after the disk, then run the job again: it goes on where it was")]
     File(String),
@@ -102,13 +109,18 @@ pub struct Job {
     dir: PathBuf,
     parameters: JobParameters,
     first: u128,
+    chips: Option<Chips>,
     journal: Journal,
 }
 
 impl Job {
-    /// Begins a job in a new or empty directory, or goes on with the same job.
-    pub fn begin(dir: &Path, parameters: &JobParameters) -> Result<Self, JobError> {
-        check(parameters)?;
+    /// Begins a job in a new or empty directory, or goes on with the same job. `chips` is a table of `serial,factor` rows, one
+    /// for each card, for applets that derive with the chip's factor; all of it is read before anything is asked for.
+    pub fn begin(dir: &Path, parameters: &JobParameters, chips: Option<&str>) -> Result<Self, JobError> {
+        let first = check(parameters)?;
+        let chips = chips.map(|text| Chips::read(text, first, parameters.count)).transpose()?;
+        let table = chips.map(|chips| chips.text(first));
+        let parameters = &JobParameters { chips: table.as_deref().map(sha256_hex), ..parameters.clone() };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -119,14 +131,19 @@ impl Job {
             let known = read_parameters(&path)?;
             if known != *parameters {
                 return Err(JobError::Parameters(format!(
-                    "{} is another job (licence {}, {} cards from {}); give this one a directory of its own",
+                    "{} is another job (licence {}, {} cards from {}, {}); give this one a directory of its own",
                     dir.display(),
                     known.licence,
                     known.count,
-                    known.first
+                    known.first,
+                    if known.chips.is_some() { "chip factors of its own" } else { "without chip factors" }
                 )));
             }
         } else {
+            // job.json last: it names what lies beside it.
+            if let Some(table) = table {
+                write_durably(&dir.join(CHIPS), table.as_bytes())?;
+            }
             let text =
                 serde_json::to_vec_pretty(parameters).map_err(|error| JobError::File(error.to_string()))?;
             write_durably(&path, &text)?;
@@ -137,10 +154,12 @@ impl Job {
     /// Goes on with the job of this directory.
     pub fn resume(dir: &Path) -> Result<Self, JobError> {
         let parameters = read_parameters(&dir.join("job.json"))?;
-        check(&parameters)?;
-        let first = number(&parameters.first).unwrap_or_default();
+        let first = check(&parameters)?;
+        let chips =
+            parameters.chips.as_deref().map(|digest| read_chips(dir, digest, first, parameters.count));
+        let chips = chips.transpose()?;
         let journal = Journal::open(&dir.join("journal"))?;
-        let job = Self { dir: dir.to_owned(), parameters, first, journal };
+        let job = Self { dir: dir.to_owned(), parameters, first, chips, journal };
         for row in job.journal.rows() {
             let path = job.keys(row.number);
             let bytes = fs::read(&path).map_err(|error| JobError::file(&path, &error))?;
@@ -204,12 +223,17 @@ impl Job {
             })
         };
         let serials = (0..cards).map(serial).collect::<Result<Vec<_>, _>>()?;
-        let body = |serial: &String| CardBody { serial: serial.clone(), chip: None, challenge: None };
+        let chip = |at: u64| self.chips.as_ref().and_then(|chips| chips.at(done + at));
+        let body = |(at, serial): (u64, &String)| CardBody {
+            serial: serial.clone(),
+            chip: chip(at),
+            challenge: None,
+        };
         let request = CardKeysRequest {
             licence: self.parameters.licence.clone(),
             form: self.parameters.form.clone(),
             roles: Vec::new(),
-            cards: serials.iter().map(body).collect(),
+            cards: (0..).zip(&serials).map(body).collect(),
         };
         let answer = client.card_keys(&request).await?;
         let digest = digest(&answer)?;
@@ -256,11 +280,29 @@ impl Job {
     }
 }
 
-fn number(text: &str) -> Option<u128> {
+/// The job's copy of the chip factors.
+const CHIPS: &str = "chips.csv";
+
+fn sha256_hex(text: &str) -> String {
+    to_hex(&Sha256::digest(text))
+}
+
+fn read_chips(dir: &Path, digest: &str, first: u128, count: u64) -> Result<Chips, JobError> {
+    let path = dir.join(CHIPS);
+    let text = fs::read_to_string(&path).map_err(|error| JobError::file(&path, &error))?;
+    if sha256_hex(&text) == digest {
+        Chips::read(&text, first, count)
+    } else {
+        Err(JobError::File(format!("{} is not the file that job.json names", path.display())))
+    }
+}
+
+pub(crate) fn number(text: &str) -> Option<u128> {
     bcd::<10>(text.as_bytes()).and_then(|serial| serial_number(&serial))
 }
 
-fn check(parameters: &JobParameters) -> Result<(), JobError> {
+/// The number of the job's first card, if the parameters make a job.
+fn check(parameters: &JobParameters) -> Result<u128, JobError> {
     let bad = |why: &str| Err(JobError::Parameters(why.to_owned()));
     if parameters.format != 1 {
         return bad("the job's format is not 1; use the program that made it");
@@ -273,13 +315,10 @@ fn check(parameters: &JobParameters) -> Result<(), JobError> {
             "a line's form is sealed or tr31; write-key needs the card's challenge, so it goes card by card",
         );
     }
-    if number(&parameters.first).is_none() {
-        return bad("a card number has 20 digits");
-    }
     if parameters.count == 0 || !(1..=CARDS_MAX as u64).contains(&parameters.batch) {
         return bad("a job makes at least one card, 1 to 128 per request");
     }
-    Ok(())
+    number(&parameters.first).map_or_else(|| bad("a card number has 20 digits"), Ok)
 }
 
 fn read_parameters(path: &Path) -> Result<JobParameters, JobError> {
@@ -337,4 +376,62 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
     fs::rename(&side, path).map_err(failed)?;
     let parent = path.parent().unwrap_or_else(|| Path::new("."));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters() -> JobParameters {
+        JobParameters {
+            format: 1,
+            licence: "00112233445566778899AABBCCDDEEFF".to_owned(),
+            form: "tr31".to_owned(),
+            first: "00003701000040000000".to_owned(),
+            count: 2,
+            batch: 128,
+            chips: None,
+        }
+    }
+
+    const CHIPS: &str = "00003701000040000001,0102030405060709\n00003701000040000000,0102030405060708\n";
+
+    #[test]
+    fn a_job_keeps_its_chip_factors() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = |chips: Option<&str>| Job::begin(dir.path(), &parameters(), chips);
+        let job = begin(Some(CHIPS)).unwrap();
+        let chip = |job: &Job, at| job.chips.as_ref().and_then(|chips| chips.at(at));
+        assert_eq!(chip(&job, 1).unwrap(), "0102030405060709");
+        drop(job);
+        // The same table in another order is the same job; other factors, or none, are another one.
+        begin(Some(CHIPS.lines().rev().collect::<Vec<_>>().join("\n").as_str())).unwrap();
+        for other in [Some(CHIPS.replace("09\n", "0A\n")), None] {
+            assert!(matches!(begin(other.as_deref()), Err(JobError::Parameters(_))), "{other:?}");
+        }
+        assert_eq!(chip(&Job::resume(dir.path()).unwrap(), 0).unwrap(), "0102030405060708");
+        let path = dir.path().join(super::CHIPS);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("0709", "070A")).unwrap();
+        let Err(JobError::File(why)) = Job::resume(dir.path()) else { panic!("a changed table") };
+        assert!(why.contains("chips.csv is not the file"), "{why}");
+    }
+
+    #[test]
+    fn a_table_that_is_wrong_leaves_no_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("job");
+        let short = CHIPS.lines().next();
+        assert!(matches!(Job::begin(&place, &parameters(), short), Err(JobError::Chips(..))));
+        assert!(!place.exists());
+    }
+
+    #[test]
+    fn a_job_from_before_chip_factors_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = r#"{"format":1,"licence":"00112233445566778899AABBCCDDEEFF","form":"tr31","first":"00003701000040000000","count":2,"batch":128}"#;
+        fs::write(dir.path().join("job.json"), old).unwrap();
+        assert_eq!(Job::resume(dir.path()).unwrap().parameters(), &parameters());
+        assert_eq!(serde_json::to_string(&parameters()).unwrap(), old);
+    }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod chips;
 mod job;
 mod journal;
 mod reconcile;

@@ -1,9 +1,10 @@
 //! The calls of the service, one method each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,7 +19,7 @@ use wire::api::{
 use wire::purse::to_hex;
 
 use crate::connection::{Link, Outgoing};
-use crate::error::{Error, chain};
+use crate::error::{Error, Refusal, chain};
 use crate::receipt::{self, Pinned};
 
 const JSON_TYPE: &str = "application/json";
@@ -28,6 +29,8 @@ const COMMAND_TYPE: &str = "application/cbor";
 const ANSWER_MAX: usize = 16 << 20;
 /// A problem is at most this long.
 const PROBLEM_MAX: usize = 64 << 10;
+/// Who asks for a longer wait than this, in seconds, is not believed.
+const WAIT_MAX: u64 = 3600;
 /// A request that never left is tried again this often at most.
 const SENDS: usize = 3;
 
@@ -274,18 +277,17 @@ pub(crate) async fn answer(response: Response<Incoming>) -> Result<Vec<u8>, Erro
 pub(crate) async fn refusal(response: Response<Incoming>) -> Error {
     let status = response.status();
     let is_problem = media_type(response.headers()) == PROBLEM_TYPE;
+    let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = asked.map(|seconds: u64| Duration::from_secs(seconds.min(WAIT_MAX)));
     let problem = match collect(response.into_body(), PROBLEM_MAX).await {
         Ok(bytes) if is_problem => serde_json::from_slice(&bytes).ok(),
         _ => None,
     };
-    Error::Refused(Box::new(problem.unwrap_or_else(|| {
-        Problem::new(
-            status.as_u16(),
-            "no-reason",
-            "no reason given",
-            "the service gave no reason; look at its log",
-        )
-    })))
+    let problem = problem.unwrap_or_else(|| {
+        let why = "the service gave no reason; look at its log";
+        Problem::new(status.as_u16(), "no-reason", "no reason given", why)
+    });
+    Error::Refused(Box::new(Refusal { problem, retry_after }))
 }
 
 async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Error> {
@@ -303,12 +305,18 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Error> {
 }
 
 pub(crate) fn broken(reason: &str, what: &str) -> Error {
-    let hint = if reason.contains("alert") {
-        "the service refused this certificate: ask the operator whether it is enrolled, expired or revoked"
+    let broke = |hint: &str| format!("the connection broke during {what} ({reason}); {hint}");
+    if !reason.contains("alert") {
+        return Error::Connection(broke("try again"));
+    }
+    // The alert is all that a client is told (RFC 8446 §6.2); it is sure of these two.
+    Error::Certificate(broke(if reason.contains("CertificateExpired") {
+        "this certificate is expired: ask the officers for a new one"
+    } else if reason.contains("CertificateRevoked") {
+        "this certificate is revoked: ask the officers why"
     } else {
-        "try again"
-    };
-    Error::Connection(format!("the connection broke during {what} ({reason}); {hint}"))
+        "the service refused this certificate: ask the operator whether it is enrolled, expired or revoked"
+    }))
 }
 
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {

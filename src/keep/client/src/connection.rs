@@ -104,7 +104,7 @@ impl Link {
             for attempt in 1..=ATTEMPTS {
                 match self.attempt().await {
                     Ok(sender) => return Ok(sender),
-                    Err(Attempt::Final(error)) => return Err(error),
+                    Err(Attempt::Final(error)) => return Err(Some(error)),
                     Err(Attempt::Again(error)) => last = Some(error),
                 }
                 if attempt < ATTEMPTS {
@@ -112,12 +112,17 @@ impl Link {
                     wait *= 4;
                 }
             }
-            Err(String::new())
+            Err(None)
         };
         let result = timeout(limit, attempts).await;
         let why = match result {
             Ok(Ok(sender)) => return Ok(sender),
-            Ok(Err(why)) if !why.is_empty() => why,
+            Ok(Err(Some(why))) => {
+                return Err(Error::Certificate(format!(
+                    "cannot connect to {} ({why}); compare the CA bundle and the host name with what the operator gave",
+                    self.endpoint.authority
+                )));
+            }
             _ => last.unwrap_or_else(|| format!("no answer within {} s", limit.as_secs_f32())),
         };
         Err(Error::Connection(format!(

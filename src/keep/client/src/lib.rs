@@ -11,6 +11,6 @@ mod settlement;
 
 pub use calls::Client;
 pub use config::{ClientBuilder, Timeouts};
-pub use error::Error;
+pub use error::{Error, Refusal};
 pub use settlement::{Records, Verdicts, Verified};
 pub use translog::note::VerifierKey;

@@ -318,7 +318,7 @@ impl<'a> Answer<'a> {
     /// The stream broke; a problem that came before that says why.
     fn broken_by(&self, error: &hyper::Error) -> Error {
         match self.parse_trailer() {
-            Ok(Trailer::Problem(problem)) => Error::Refused(Box::new(problem)),
+            Ok(Trailer::Problem(problem)) => Error::refused(problem),
             _ => broken(&chain(error), "the batch, before its receipt, so there is no result"),
         }
     }
@@ -339,7 +339,7 @@ impl<'a> Answer<'a> {
     fn finish(self, batch: &[u8; 16]) -> Result<(Vec<u8>, Receipt, Totals), Error> {
         let receipt = match self.parse_trailer()? {
             Trailer::Receipt(receipt) => *receipt,
-            Trailer::Problem(problem) => return Err(Error::Refused(Box::new(problem))),
+            Trailer::Problem(problem) => return Err(Error::refused(problem)),
         };
         if self.verdicts.len() as u64 != self.count {
             return Err(Error::Answer(format!(

@@ -112,10 +112,28 @@ mod tests {
         let body = serde_json::to_string(&problem).unwrap();
         let double = Double::new(404, "application/problem+json", body, 1).await;
         let result = double.client().receipt(&BATCH).await;
-        assert!(matches!(&result, Err(Error::Refused(found)) if **found == problem), "{result:?}");
+        assert!(matches!(&result, Err(Error::Refused(found)) if found.problem == problem), "{result:?}");
         let double = Double::new(502, "text/html", "<h1>".to_owned(), 1).await;
         let result = double.client().keys().await;
         assert!(matches!(&result, Err(Error::Refused(found)) if found.status == 502), "{result:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn how_long_to_wait_is_told() {
+        let body = serde_json::to_string(&Problem::new(429, "quota", "a title", "Wait.")).unwrap();
+        for (header, seconds) in [
+            ("application/problem+json\r\nretry-after: 7", Some(7)),
+            ("application/problem+json\r\nretry-after: 99999999", Some(3600)),
+            ("application/problem+json\r\nretry-after: soon", None),
+            ("application/problem+json", None),
+        ] {
+            let double = Double::new(429, header, body.clone(), 1).await;
+            let Err(Error::Refused(refusal)) = double.client().keys().await else { panic!("no refusal") };
+            assert_eq!(refusal.retry_after.map(|wait| wait.as_secs()), seconds, "{header}");
+            let told = seconds
+                .map_or_else(|| "Wait.".to_owned(), |seconds| format!("Wait. Come again in {seconds} s."));
+            assert!(refusal.to_string().ends_with(&told), "{refusal}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +171,16 @@ mod tests {
         for _ in 0..20 {
             let result = stranger.status().await;
             assert!(
-                matches!(&result, Err(Error::Connection(text)) if text.contains("refused this certificate")),
+                matches!(&result, Err(Error::Certificate(text)) if text.contains("refused this certificate")),
+                "{result:?}"
+            );
+        }
+
+        let expired = double.pki.builder(double.port, "expired").timeouts(TIMEOUTS).build().unwrap();
+        for _ in 0..20 {
+            let result = expired.status().await;
+            assert!(
+                matches!(&result, Err(Error::Certificate(text)) if text.contains("is expired: ask the officers")),
                 "{result:?}"
             );
         }
@@ -161,7 +188,10 @@ mod tests {
         // Another authority's service under the same name.
         let other = Pki::new();
         let result = other.client(double.port, TIMEOUTS).status().await;
-        assert!(matches!(&result, Err(Error::Connection(text)) if text.contains("TLS")), "{result:?}");
+        assert!(
+            matches!(&result, Err(Error::Certificate(text)) if text.contains("compare the CA bundle")),
+            "{result:?}"
+        );
 
         let nobody = TcpListener::bind("localhost:0").await.unwrap().local_addr().unwrap().port();
         let start = Instant::now();

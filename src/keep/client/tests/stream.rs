@@ -285,7 +285,10 @@ mod tests {
             [Twist::ProblemAtOnce, Twist::ProblemAfterHeader, Twist::ProblemAtEnd, Twist::ProblemThenBreak]
         {
             let result = send(twist, 200_000).await;
-            assert!(matches!(&result, Err(Error::Refused(found)) if **found == problem()), "{result:?}");
+            assert!(
+                matches!(&result, Err(Error::Refused(found)) if found.problem == problem()),
+                "{result:?}"
+            );
         }
     }
 

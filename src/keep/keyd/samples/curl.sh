@@ -20,7 +20,7 @@ sets=$(call line --json "{\"licence\":\"$licence\",\"form\":\"tr31\",\"cards\":$
 digest=$(jq -r '.cards[] | .serial + ([.keys[].kcv] | add)' <<<"$sets" | tr -d '\n' | xxd -r -p | openssl dgst -sha256 -r | cut -d' ' -f1)
 [[ ${digest^^} == "$(jq -r .digest <<<"$sets")" ]] || { echo "the digest is wrong" >&2; exit 1; }
 
-# Unwrap one card's keys and compute their check values.
+# Unwrap every card's keys and compute their check values.
 encryption=$(cmac "$kbpk" 0100000000020080) authentication=$(cmac "$kbpk" 0100010000020080)
 checked=0
 while read -r algorithm kcv block; do
@@ -35,13 +35,14 @@ while read -r algorithm kcv block; do
     fi
     [[ ${found:0:6} == "${kcv,,}" ]] || { echo "check value $kcv, computed ${found:0:6}" >&2; exit 1; }
     checked=$((checked + 1))
-done < <(jq -r '[.roles, .cards[0].keys] | transpose[] | [.[0].algorithm, .[1].kcv, .[1].block] | @tsv' <<<"$sets")
-echo "key sets: $(jq '.cards | length' <<<"$sets") cards, $checked keys of the first unwrapped, check values good"
+done < <(jq -r '.roles as $roles | .cards[] | [$roles, .keys] | transpose[] | [.[0].algorithm, .[1].kcv, .[1].block] | @tsv' <<<"$sets")
+echo "key sets: $(jq '.cards | length' <<<"$sets") cards, $checked keys unwrapped, check values good"
 
 # A settlement day, as it is; verdicts as CSV, the receipt by its id.
 call clearing --header 'Content-Type: text/plain' --dump-header "$out/head" --data-binary "@$day" \
     --output "$out/verdicts.csv" "$url/v1/settlement/verify"
 batch=$(tr -d '\r' <"$out/head" | awk 'tolower($1) == "citykeep-batch:" { print $2 }')
 call clearing --output "$out/receipt.json" "$url/v1/receipts/$batch"
+# Our own tool, offline; sample.py and Sample.java show how to do without it.
 citykeep receipt verify --receipt "$out/receipt.json" --vkey "$vkey" --day "$day" --verdicts "$out/verdicts.csv" >/dev/null
 echo "day: $(($(wc -l <"$out/verdicts.csv") - 1)) verdicts, the receipt is good"

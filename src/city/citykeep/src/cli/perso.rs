@@ -13,14 +13,23 @@ pub(crate) enum PersoAction {
     /// The key sets come wrapped (TR-31 or sealed blocks) under the transport key that the licence names, in files of at most
     /// 128 cards under DIR/keys. Nothing is counted twice: the same card again is the same answer. DIR/report.json says at the
     /// end what was done and what the licence has left.
+    ///
+    /// Health cards derive with a factor of their chip: --chips gives it for each card. All of the table is read before the first
+    /// card is asked for; the job keeps a copy.
     #[command(
-        after_help = "Example:\n  citykeep perso run --licence HEX --first 00003101000020000000 --count 10000 --out job \\\n    \
-        --url https://localhost:8443 --ca ca.pem --cert line.pem --key line.key"
+        after_help = "Examples:\n  citykeep perso run --licence HEX --first 00003101000020000000 --count 10000 --out job \\\n    \
+        --url https://localhost:8443 --ca ca.pem --cert line.pem --key line.key\n  \
+        citykeep perso run --licence HEX --first 00003701000040000000 --count 500 --chips chips.csv --out health-job \\\n    \
+        --url https://localhost:8443 --ca ca.pem --cert health.pem --key health.key"
     )]
     Run(PersoRun),
     /// Go on with a job that was interrupted. 继续中断的任务。
+    #[command(
+        after_help = "Example: citykeep perso resume job --url https://localhost:8443 --ca ca.pem --cert line.pem --key line.key"
+    )]
     Resume(PersoResume),
     /// Compare a job's files with the published log, card by card. 与日志逐卡核对。
+    #[command(after_help = "Example: citykeep perso report job --log /var/lib/citykeep/log --vkey vkey")]
     Report(PersoReport),
 }
 
@@ -41,6 +50,9 @@ pub(crate) struct PersoRun {
     /// Cards per request, 1 to 128.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) batch: u64,
+    /// Factors of the chips: a line `serial,factor` for each card, 20 digits and 16 hex digits.
+    #[arg(long, value_name = "CSV")]
+    pub(crate) chips: Option<PathBuf>,
     /// The job's directory; a job that is there already goes on.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,

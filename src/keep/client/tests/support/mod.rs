@@ -166,6 +166,15 @@ impl Pki {
         let key = KeyPair::generate().unwrap();
         write_pair(dir.path(), "client", &leaf.signed_by(&key, &issuer).unwrap().pem(), &key);
         let stranger = KeyPair::generate().unwrap();
+        let mut expired = leaf.clone();
+        expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let expired_key = KeyPair::generate().unwrap();
+        write_pair(
+            dir.path(),
+            "expired",
+            &expired.signed_by(&expired_key, &issuer).unwrap().pem(),
+            &expired_key,
+        );
         write_pair(dir.path(), "stranger", &leaf.self_signed(&stranger).unwrap().pem(), &stranger);
 
         let mut server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

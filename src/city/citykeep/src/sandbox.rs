@@ -60,7 +60,7 @@ fn door(port: u16) -> Result<TcpListener, Failure> {
     let next = if port == 0 { Some(0) } else { port.checked_add(1) };
     free(next.ok_or_else(|| {
         Failure::untried(
-            "--port 应小于 65535。",
+            "--port 应小于 65535,其后一个端口也要使用。",
             "--port must be below 65535: the port behind it is taken too",
         )
     })?)

@@ -66,7 +66,7 @@ def check_receipt(receipt, vkey, day, verdicts):
     total = event[10]
     said = [receipt[name] for name in ("batch", "client", "lineage", "records", "root")] + [receipt["indices"][-1]]
     need(said == [event[0].hex().upper(), event[1], event[3], total[0], total[1].hex().upper(), index], "it says other things than its entry")
-    need(list(receipt["counts"].values()) == [total[2][n] for n in range(5)], "its counts are not its entry's")
+    need(receipt["counts"] == {word: total[2][n] for n, word in enumerate(VERDICTS)}, "its counts are not its entry's")
     need((total[0], total[1]) == batch_root(day, verdicts, event[3]), "its root is not that of this day and these verdicts")
 
 

@@ -221,6 +221,8 @@ fn samples_judge_receipts_by_themselves() {
         ("counts", with("counts", counts)),
         ("indices", with("indices", serde_json::json!([0]))),
         ("entry", flipped("entry", entry - 1)),
+        // What only the proof covers.
+        ("the entry's module", flipped("entry", 24)),
         ("signature", with("proof", tampered(proof).into())),
         ("index", with("proof", proof.replacen("index ", "index 1", 1).into())),
         ("head", with("proof", format!("{}\n\nx{}", &proof[..size], &proof[size + 2..]).into())),

@@ -17,8 +17,9 @@ use wire::frame::{
 use crate::answer::Connection;
 use crate::module::Module;
 
-/// Connections of keyd's that are served at once.
-pub(crate) const KEYD_THREADS: usize = 8;
+/// Connections of keyd's that are served at once: four batches, and one each for entries, commands, single checks, prepared
+/// calls and all else.
+pub(crate) const KEYD_THREADS: usize = 9;
 
 /// Officers' requests that are served at once: one that waits for keyd must not keep the others waiting.
 pub(crate) const OFFICER_THREADS: usize = 3;

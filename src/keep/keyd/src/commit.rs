@@ -5,11 +5,11 @@
 //! synced the module gathers the next, so the disk sets the pace and nobody waits for a timer.
 
 mod permit;
+mod publish;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use wire::error::Refusal;
@@ -20,11 +20,6 @@ use crate::fatal::Fatal;
 use crate::log::{DurableLog, LogFailure};
 use crate::module::{BlockingLink, GONE, ModuleError, unexpected};
 use crate::store::Store;
-
-/// Publication may lag commits by a second (service-protocol §7); half of it leaves room for the work itself.
-const PUBLISH_EVERY: Duration = Duration::from_millis(500);
-/// Where witnesses cosign, what is published is what they cosigned; without them the log is published all the same, later.
-const PUBLISH_UNCOSIGNED_AFTER: Duration = Duration::from_secs(5);
 
 /// The log, shared between the commit thread, publication, and proofs.
 type SharedLog = Arc<Mutex<Box<dyn DurableLog>>>;
@@ -111,7 +106,6 @@ impl Committer {
         log: Box<dyn DurableLog>,
         store: Box<dyn Store>,
         fatal: &Fatal,
-        witnessed: bool,
     ) -> std::io::Result<(Self, Ledger)> {
         let (sender, durable) = watch::channel(log.size());
         let log: SharedLog = Arc::new(Mutex::new(log));
@@ -125,10 +119,9 @@ impl Committer {
                 raise.raise(sentence);
             }
         })?;
-        let (raise, stop_publishing) = (fatal.clone(), Arc::clone(&stop));
+        let raise = fatal.clone();
         let publish = std::thread::Builder::new().name("publish".to_owned()).spawn(move || {
-            let patience = if witnessed { PUBLISH_UNCOSIGNED_AFTER } else { Duration::ZERO };
-            if let Err(failure) = publish(&log, &durable, &stop_publishing, patience) {
+            if let Err(failure) = publish::run(&log, &durable) {
                 raise.raise(disk_sentence(&failure));
             }
         })?;
@@ -230,51 +223,6 @@ fn disk_sentence(failure: &dyn std::fmt::Display) -> String {
     format!(
         "a write to the state directory failed and is never tried again: {failure}. Check the disk, then start keyd / 写盘失败,不再重试:请检查磁盘后再启动 keyd"
     )
-}
-
-/// Publishes what is durable, twice a second, and once more at the end: up to the newest cosigned head, or everything when
-/// nothing was cosigned for as long as `patience`.
-fn publish(
-    log: &SharedLog,
-    durable: &watch::Receiver<u64>,
-    stop: &AtomicBool,
-    patience: Duration,
-) -> Result<(), LogFailure> {
-    let mut published = 0;
-    let mut up_to_date = Instant::now();
-    loop {
-        // The commit thread has ended: it will not append any more, whether it was told to stop or failed.
-        let ended = durable.has_changed().is_err();
-        let stopping = stop.load(Ordering::Acquire) && ended;
-        let size = *durable.borrow();
-        let late = ended || up_to_date.elapsed() >= patience;
-        // Appending and proofs wait for the two short steps, not for the files between them.
-        let prepared = {
-            let log = lock(log);
-            match log.prepare_cosigned()? {
-                None if late && published < size => log.prepare()?,
-                prepared => prepared,
-            }
-        };
-        let is_plain = late && prepared.is_none();
-        if let Some(publication) = prepared {
-            published = publication.size();
-            let written = publication.write();
-            lock(log).published(publication, written)?;
-        } else if is_plain {
-            published = size;
-        }
-        if published >= size {
-            up_to_date = Instant::now();
-        }
-        if stopping || (ended && published >= size) {
-            return Ok(());
-        }
-        let pause = Instant::now();
-        while pause.elapsed() < PUBLISH_EVERY && durable.has_changed().is_ok() {
-            std::thread::sleep(Duration::from_millis(25));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::client_id::ClientId;
-use crate::tls::{Reason, Setup};
+use crate::tls::{Reason, Tls};
 
 /// All open connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Connections {
+pub struct Connections {
     table: Arc<Mutex<Table>>,
     per_client: usize,
 }
@@ -32,14 +32,15 @@ struct Open {
 
 /// A place among the connections; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub struct Seat {
     connections: Connections,
     number: u64,
     end: watch::Receiver<Option<Reason>>,
 }
 
 impl Connections {
-    pub(crate) fn new(per_client: usize) -> Self {
+    /// No connection yet, and so many for each client.
+    pub fn new(per_client: usize) -> Self {
         Self { table: Arc::default(), per_client }
     }
 
@@ -60,8 +61,8 @@ impl Connections {
     }
 
     /// Judges every open connection's certificate again and ends those that would not be let in now.
-    pub(crate) fn judge_again(&self, setup: &Setup) -> usize {
-        let mut ended = 0;
+    pub fn judge_again(&self, tls: &Tls) -> usize {
+        let (setup, mut ended) = (tls.current(), 0);
         for open in self.lock().open.values() {
             if let Err(reason) = setup.still_admits(&open.chain, &open.client) {
                 open.end.send_replace(Some(reason));
@@ -72,7 +73,7 @@ impl Connections {
     }
 
     /// How many are open.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.lock().open.len()
     }
 
@@ -83,7 +84,7 @@ impl Connections {
 
 impl Seat {
     /// Waits until the client is no longer welcome.
-    pub(crate) async fn ended(&mut self) -> Reason {
+    pub async fn ended(&mut self) -> Reason {
         let reason = self.end.wait_for(Option::is_some).await.map(|reason| *reason);
         match reason {
             Ok(reason) => reason.unwrap_or(Reason::Other),

@@ -224,8 +224,7 @@ impl Daemon {
         };
         let records = self.store.all()?;
         let collector = module.connect_blocking().map_err(gone)?;
-        let witnessed = self.witnesses.is_some();
-        let (committer, ledger) = Committer::start(collector, self.log, self.store, &self.fatal, witnessed)?;
+        let (committer, ledger) = Committer::start(collector, self.log, self.store, &self.fatal)?;
         let board = self.witnesses.map(|witnesses| witnesses.start(&ledger, &control));
         self.sources.attach(Attached { control: control.clone(), ledger: ledger.clone() });
         let sources = recovery::Sources { ledger: ledger.clone(), records };
@@ -311,6 +310,7 @@ async fn serve(
     ledger.write_vkey(&instance.vkey)?;
     let limits = parts.config.limits;
     let recorder = Recorder::default();
+    let commands = Control::new(module.connect().await.map_err(gone)?, parts.fatal.clone());
     let singles = Singles::start(module.connect().await.map_err(gone)?, parts.fatal.clone());
     let prepared = PreparedCalls::start(&module, parts.fatal.clone(), parts.board.clone());
     let prepared = prepared.await.map_err(gone)?;
@@ -321,6 +321,7 @@ async fn serve(
         counters: Counters::default(),
         module,
         control: control.clone(),
+        commands,
         singles,
         prepared,
         blacklists: parts.blacklists,

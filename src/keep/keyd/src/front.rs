@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::client_id::ClientId;
+use crate::connections::{Connections, Seat};
 use crate::tls::{KeyPrefix, Reason, SEEN, Seen, Setup, Tls};
 
 /// Lets clients in.
@@ -78,15 +79,15 @@ impl Front {
         }
     }
 
-    /// Whether the files in force now let in a client that others let in: a handshake takes time, and a revocation list
-    /// that came meanwhile has not judged it.
-    pub(crate) fn still_admits(
-        &self,
-        by: &Arc<Setup>,
-        chain: &[CertificateDer<'static>],
-        client: &ClientId,
-    ) -> Result<(), Reason> {
+    /// Gives a guest a place, or says why not. A handshake takes time: whom other files let in is judged again by those in force
+    /// now, and with the place taken, so that a reload either is seen here or sees the place.
+    pub fn seat(&self, connections: &Connections, guest: &Guest) -> Result<Seat, &'static str> {
+        let Guest { client, chain, admitted_by, .. } = guest;
+        let seat = connections.enter(client, chain.clone()).ok_or("client-connections")?;
         let current = self.tls.current();
-        if Arc::ptr_eq(by, &current) { Ok(()) } else { current.still_admits(chain, client) }
+        if !Arc::ptr_eq(admitted_by, &current) {
+            current.still_admits(chain, client).map_err(Reason::code)?;
+        }
+        Ok(seat)
     }
 }

@@ -99,17 +99,16 @@ impl Door {
                 return;
             }
         };
-        let Guest { client, certificate, chain, stream, admitted_by } = guest;
+        let seat = self.front.seat(&self.connections, &guest);
+        let Guest { client, certificate, chain, stream, .. } = guest;
         let caller = Caller { client, certificate };
-        let Some(seat) = self.connections.enter(&caller.client, chain.clone()) else {
-            let _ = self.app.recorder.deny("client-connections", caller.who());
-            return;
+        let seat = match seat {
+            Ok(seat) => seat,
+            Err(code) => {
+                let _ = self.app.recorder.deny(code, caller.who());
+                return;
+            }
         };
-        // With the seat taken, so that a reload either is seen here or sees the seat.
-        if let Err(reason) = self.front.still_admits(&admitted_by, &chain, &caller.client) {
-            let _ = self.app.recorder.deny(reason.code(), caller.who());
-            return;
-        }
         self.app.expiries.shown(&caller.client, &chain);
         self.app.recorder.access("connected", caller.who());
         let phase = Arc::new(Phase::default());

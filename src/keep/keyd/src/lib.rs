@@ -8,7 +8,7 @@ mod body;
 pub mod client_id;
 pub mod commit;
 pub mod config;
-mod connections;
+pub mod connections;
 pub mod daemon;
 mod expiry;
 pub mod fatal;

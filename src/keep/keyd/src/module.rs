@@ -172,7 +172,7 @@ impl BlockingLink {
     }
 }
 
-/// The control connection, shared by all tasks. Losing it is fatal.
+/// A connection that tasks share: one for what the module answers at once, one for commands. Losing it is fatal.
 #[derive(Clone, Debug)]
 pub struct Control {
     link: Arc<Mutex<Link>>,

@@ -147,6 +147,12 @@ impl Refusal {
         Self::of(&table::UNWITNESSED).retry(5)
     }
 
+    /// A command whose entry is at this index.
+    pub(crate) fn command_unwitnessed(index: u64) -> Self {
+        let row = &table::COMMAND_UNWITNESSED;
+        Self::because(row, format_args!("{}: entry {index} of the log. {}", row.title, row.remedy))
+    }
+
     pub(crate) fn module_state() -> Self {
         Self::of(&table::MODULE_STATE).retry(10)
     }

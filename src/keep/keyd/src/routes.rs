@@ -56,6 +56,9 @@ pub(crate) struct App {
     pub(crate) counters: Counters,
     pub(crate) module: Module,
     pub(crate) control: Control,
+    /// For officers' commands alone: each waits in the module until its intent is safe, and what makes it safe, the
+    /// witnesses' lines, comes over `control`.
+    pub(crate) commands: Control,
     pub(crate) singles: Singles,
     pub(crate) prepared: PreparedCalls,
     pub(crate) blacklists: Blacklists,

@@ -120,7 +120,7 @@ impl Upkeep {
             }
         }
         // Also without a change: certificates and lists expire by themselves.
-        let ended = self.connections.judge_again(&self.tls.current());
+        let ended = self.connections.judge_again(&self.tls);
         if ended > 0 {
             tracing::info!(ended, "connections ended: their certificates are no longer good");
         }

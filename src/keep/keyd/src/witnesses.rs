@@ -10,7 +10,6 @@ mod post;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -106,7 +105,6 @@ impl Witnesses {
             tokio::spawn(peer.run());
         }
         let (witnessed, seen) = watch::channel(0);
-        let enrolled = Arc::new(AtomicBool::new(false));
         let logs = self.policy.logs().iter().map(|log| log.key.to_string()).collect();
         let collector = Collector {
             policy: self.policy,
@@ -115,14 +113,13 @@ impl Witnesses {
             wanted,
             lines,
             witnessed,
-            enrolled: Arc::clone(&enrolled),
             done: 0,
             lines_of: 0,
             have: BTreeMap::new(),
             said: None,
         };
         tokio::spawn(collector.run());
-        Board { shown, witnessed: seen, enrolled, logs }
+        Board { shown, witnessed: seen, control: control.clone(), logs }
     }
 }
 
@@ -140,8 +137,7 @@ fn roots(path: &Path) -> Result<RootCertStore> {
 pub(crate) struct Board {
     shown: Vec<Shown>,
     witnessed: watch::Receiver<u64>,
-    /// Whether the module has witnesses.
-    enrolled: Arc<AtomicBool>,
+    control: Control,
     logs: Arc<[String]>,
 }
 
@@ -157,6 +153,12 @@ impl Board {
         self.logs.iter().any(|log| log == vkey)
     }
 
+    /// Whether the module has witnesses, as it said last, at most some seconds ago. Officers may end witnessing because nobody
+    /// cosigns any more; what waits then has waited long enough.
+    fn is_needed(&self) -> bool {
+        self.control.last_status().is_some_and(|status| is_witnessed(&status))
+    }
+
     /// Waits until the module has a cosigned head over the entry `ticket`; `false` if it has none in time.
     async fn wait(&self, ticket: u64, patience: Duration) -> bool {
         let mut witnessed = self.witnessed.clone();
@@ -166,12 +168,16 @@ impl Board {
 }
 
 /// Waits until the witnesses' quorum has seen the entry `ticket`, where the module has witnesses. What made it stays in the log
-/// and in the module: the same request again gets the same answer.
+/// and in the module: the same call again gets the same answer.
 pub(crate) async fn witnessed(board: Option<&Board>, ticket: u64) -> Result<(), Refusal> {
-    match board.filter(|board| board.enrolled.load(Ordering::Acquire)) {
-        Some(board) if !board.wait(ticket, QUORUM_WITHIN).await => Err(Refusal::unwitnessed()),
-        _ => Ok(()),
+    let Some(board) = board else { return Ok(()) };
+    let until = Instant::now() + QUORUM_WITHIN;
+    while board.is_needed() && !board.wait(ticket, POLL_EVERY).await {
+        if Instant::now() >= until {
+            return Err(Refusal::unwitnessed());
+        }
     }
+    Ok(())
 }
 
 /// Brings heads and lines together.
@@ -183,7 +189,6 @@ struct Collector {
     lines: mpsc::Receiver<Line>,
     /// Size of the newest head that the module has taken as cosigned.
     witnessed: watch::Sender<u64>,
-    enrolled: Arc<AtomicBool>,
     /// Size of the newest head that needs no more work.
     done: u64,
     /// Lines for the head of this size, by the witness's name.
@@ -197,7 +202,7 @@ impl Collector {
     async fn run(mut self) {
         loop {
             let Some(head) = self.newest().await else {
-                // The log fails or stops; keyd ends for another reason.
+                // The log fails or stops, or the policy is another log's; keyd ends with a sentence of its own.
                 return;
             };
             if head.size <= self.done {
@@ -216,12 +221,14 @@ impl Collector {
         }
     }
 
-    /// The newest durable head; `None` when there will be none.
+    /// The newest durable head; `None` when there will be none, or none that the policy is for.
     async fn newest(&self) -> Option<Head> {
         loop {
             let read = self.ledger.read(|log| Ok((log.size(), log.last_checkpoint()))).await;
             match read {
-                Ok((size, Some(note))) if size > 0 => return Some(Head { size, note: own_lines(&note) }),
+                Ok((size, Some(note))) if size > 0 => {
+                    return Some(Head { size, note: self.policy.open_log(&note).ok()?.log_note() });
+                }
                 Ok((size, _)) => self.ledger.changed(size).await.ok()?,
                 Err(_) => return None,
             }
@@ -272,7 +279,8 @@ impl Collector {
             tracing::error!(%failure, "the cosigned checkpoint is not published");
         }
         // Nobody enrolled witnesses, or the module is not in service: the published log has the lines all the same.
-        if !self.is_enrolled().await {
+        let takes = |status: &ModuleStatus| is_witnessed(status) && status.state == ModuleState::Operational;
+        if !self.control.status().await.is_ok_and(|status| takes(&status)) {
             return true;
         }
         match self.control.ask(KeydRequest::Cosigned(Cosigned { size: head.size, note })).await {
@@ -291,32 +299,12 @@ impl Collector {
         }
     }
 
-    async fn is_enrolled(&self) -> bool {
-        let Ok(status) = self.control.status().await else {
-            return false;
-        };
-        let enrolled = state(&status).is_some_and(|state| state != UNWITNESSED);
-        self.enrolled.store(enrolled, Ordering::Release);
-        enrolled && status.state == ModuleState::Operational
-    }
-
     /// Says a sentence of this kind, unless the last one was of it too.
     fn say(&mut self, kind: &'static str, sentence: &str) {
         if self.said.replace(kind) != Some(kind) {
             tracing::warn!("{sentence}");
         }
     }
-}
-
-/// The note without what witnesses added.
-fn own_lines(note: &str) -> String {
-    let Some(boundary) = note.rfind("\n\n") else {
-        return note.to_owned();
-    };
-    let (text, lines) = note.split_at(boundary + 2);
-    let start = format!("\u{2014} {} ", text.lines().next().unwrap_or_default());
-    let own = lines.split_inclusive('\n').filter(|line| line.starts_with(&start));
-    own.fold(text.to_owned(), |note, line| note + line)
 }
 
 fn refusal(refused: &Refused) -> String {
@@ -326,9 +314,22 @@ fn refusal(refused: &Refused) -> String {
 }
 
 const UNWITNESSED: &str = "unwitnessed";
+const WAITING: &str = "waiting";
+/// How it can stand with the witnesses, in the module's words (hsm's SPEC.md, Witnesses).
+pub(crate) const WORDS: &[&str] = &[UNWITNESSED, "witnessed", WAITING, "grace"];
 
-fn state(status: &ModuleStatus) -> Option<&str> {
+pub(crate) fn state(status: &ModuleStatus) -> Option<&str> {
     status.instance.as_ref().map(|instance| instance.witness.as_str())
+}
+
+/// Whether officers have enrolled witnesses.
+fn is_witnessed(status: &ModuleStatus) -> bool {
+    state(status).is_some_and(|state| state != UNWITNESSED)
+}
+
+/// Whether the module serves: it is operational and does not wait for witnesses.
+pub(crate) fn serves(status: &ModuleStatus) -> bool {
+    status.state == ModuleState::Operational && state(status) != Some(WAITING)
 }
 
 /// Waits until the module serves: after a restart only when the quorum has cosigned a head of this boot.
@@ -340,7 +341,7 @@ pub(crate) async fn wait(
     let mut said = false;
     loop {
         let status = control.status().await?;
-        if state(&status) != Some("waiting") {
+        if state(&status) != Some(WAITING) {
             return Ok(());
         }
         if !std::mem::replace(&mut said, true) {

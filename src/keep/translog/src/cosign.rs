@@ -31,6 +31,11 @@ pub fn cosign(checkpoint: &Checkpoint, name: &str, key: &SigningKey, time: u64) 
 /// When this witness cosigned the note, Unix seconds: the latest, if it did so more than once. `None` without a line of it;
 /// one bad line of it is an error, whatever else is there. The log's own signature is not looked at.
 pub fn cosigned_at(note: &str, witness: &WitnessKey) -> Result<Option<u64>, NoteError> {
+    Ok(cosignature(note, witness)?.map(|(time, _)| time))
+}
+
+/// The same, with the one line that says so: LF at its end, and nothing of what else stands under the witness's name.
+pub fn cosignature(note: &str, witness: &WitnessKey) -> Result<Option<(u64, String)>, NoteError> {
     let (text, lines) = split_note(note).ok_or(NoteError::Malformed)?;
     let mut newest = None;
     for line in lines {
@@ -45,9 +50,9 @@ pub fn cosigned_at(note: &str, witness: &WitnessKey) -> Result<Option<u64>, Note
         if time > TIME_MAX || !witness.verifies(message(time, text).as_bytes(), signature) {
             return Err(NoteError::BadSignature);
         }
-        newest = newest.max(Some(time));
+        newest = newest.max(Some((time, line)));
     }
-    Ok(newest)
+    Ok(newest.map(|(time, line)| (time, format!("{line}\n"))))
 }
 
 /// Body of `POST …/add-checkpoint`.

@@ -152,6 +152,7 @@ pub struct SignatureLine {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VerifiedCheckpoint {
     checkpoint: Checkpoint,
+    own: SignatureLine,
     others: Vec<SignatureLine>,
 }
 
@@ -164,6 +165,15 @@ impl VerifiedCheckpoint {
     /// Signature lines by other keys, which were not checked.
     pub fn unknown_signatures(&self) -> usize {
         self.others.len()
+    }
+
+    /// The note with the log's lines alone: the log key's, and the next one if it has the log's name, as that of an epoch has.
+    /// What others added is gone; whether that next line is good shows [`Self::beyond_log`].
+    pub fn log_note(&self) -> String {
+        let of_epoch = self.others.first().filter(|line| line.name == self.own.name);
+        let lines = std::iter::once(&self.own).chain(of_epoch);
+        let lines = lines.map(|line| signature_text(&line.name, line.id, &line.signature));
+        format!("{}\n{}", self.checkpoint.to_text(), lines.collect::<String>())
     }
 
     /// The lines behind those of the log: `epoch_key` must be the key of the epoch that the head's last entry belongs to
@@ -254,25 +264,26 @@ pub(crate) fn signature_text(name: &str, id: [u8; 4], signature: &[u8]) -> Strin
 /// signature by this key sinks the note, and so does the lack of a good one.
 pub fn open_checkpoint(note: &str, key: &VerifierKey) -> Result<VerifiedCheckpoint, NoteError> {
     let (text, lines) = split_note(note).ok_or(NoteError::Malformed)?;
-    let (mut good, mut others) = (0, Vec::new());
+    let (mut own, mut others) = (None, Vec::new());
     for line in lines {
         let (name, id, signature) = signature_line(line).ok_or(NoteError::Malformed)?;
-        if name != key.name() || id != key.id() {
-            others.push(SignatureLine { name: name.to_owned(), id, signature });
-        } else if key.verifies(text.as_bytes(), &signature) {
-            good += 1;
-        } else {
+        let is_own = name == key.name() && id == key.id();
+        if is_own && !key.verifies(text.as_bytes(), &signature) {
             return Err(NoteError::BadSignature);
         }
+        let line = SignatureLine { name: name.to_owned(), id, signature };
+        if is_own {
+            own = Some(line);
+        } else {
+            others.push(line);
+        }
     }
-    if good == 0 {
-        return Err(NoteError::Unsigned);
-    }
+    let own = own.ok_or(NoteError::Unsigned)?;
     let checkpoint = Checkpoint::parse(text).ok_or(NoteError::NoCheckpoint)?;
     if checkpoint.origin != key.name() {
         return Err(NoteError::Origin);
     }
-    Ok(VerifiedCheckpoint { checkpoint, others })
+    Ok(VerifiedCheckpoint { checkpoint, own, others })
 }
 
 /// What a note says, with nothing checked but its form: for the log's own writer, whose module checks the signature.

@@ -135,7 +135,7 @@ impl Memory {
     }
 
     /// A note that the log signed and we cosigned; `None` for any other.
-    fn own(&self, note: &str) -> Option<Seen> {
+    pub(crate) fn own(&self, note: &str) -> Option<Seen> {
         let head = open_checkpoint(note, &self.log).ok()?.checkpoint().clone();
         let time = cosigned_at(note, &self.witness).ok()??;
         Some(Seen { head, time, note: note.to_owned() })
@@ -176,15 +176,4 @@ impl Memory {
             Err(error) => Some(MemoryError::Io { path: evidence, error }),
         }
     }
-}
-
-/// Only the lines of one name: what strangers appended to a note is not kept.
-pub(crate) fn only_lines_of(note: &str, name: &str) -> String {
-    let Some(boundary) = note.rfind("\n\n") else {
-        return note.to_owned();
-    };
-    let (text, lines) = note.split_at(boundary + 2);
-    let start = format!("\u{2014} {name} ");
-    let kept = lines.split_inclusive('\n').filter(|line| line.starts_with(&start));
-    kept.fold(text.to_owned(), |note, line| note + line)
 }

@@ -11,7 +11,7 @@ use translog::note::{Checkpoint, VerifierKey, open_checkpoint};
 
 use crate::durable;
 use crate::key::Signer;
-use crate::memory::{Memory, MemoryError, Seen, only_lines_of, origin_hash};
+use crate::memory::{Memory, MemoryError, origin_hash};
 
 /// A clock this far behind our last cosignature is a wrong clock, not a small correction.
 const CLOCK_SLACK: u64 = 60;
@@ -101,10 +101,10 @@ impl Witness {
         }
         let time = now.max(last);
         let line = self.signer.cosign(&head, time);
-        let note = only_lines_of(&request.checkpoint, origin) + &line;
-        let head = head.checkpoint().clone();
-        let size = head.size;
-        if let Err(error) = memory.store(Seen { head, time, note }) {
+        // Anybody may send us a true checkpoint with lines of his own: what we could not read again is not cosigned.
+        let seen = memory.own(&(head.log_note() + &line)).ok_or(Refusal::Malformed)?;
+        let size = seen.head.size;
+        if let Err(error) = memory.store(seen) {
             tracing::error!("{error}");
             return Err(error.into());
         }

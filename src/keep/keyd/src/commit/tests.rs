@@ -1,5 +1,6 @@
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use translog::fs::{LogError, Publication};
 use wire::cbor::Bytes;
@@ -124,7 +125,7 @@ fn bench(groups: Vec<Collected>, log_fails: bool, store_fails: bool) -> Bench {
     let link = Module::new(&socket).connect_blocking().unwrap();
     let log = TestLog { size: 0, trace: Arc::clone(&trace), fails: log_fails };
     let store = TestStore { trace: Arc::clone(&trace), fails: store_fails };
-    let (committer, ledger) = Committer::start(link, Box::new(log), Box::new(store), &fatal, false).unwrap();
+    let (committer, ledger) = Committer::start(link, Box::new(log), Box::new(store), &fatal).unwrap();
     Bench { trace, fatal, committer, ledger, _dir: dir }
 }
 

@@ -24,8 +24,9 @@ macro_rules! families {
 families! {
     BUILD, gauge, "citykeep_build_info", ["version"], "1 for the running keyd's version";
     START, gauge, "citykeep_start_time_seconds", [], "Unix time at which keyd started";
-    SERVING, gauge, "citykeep_serving", [], "1 while keyd serves clients: the module is operational, and policy and CA bundle are the approved ones";
+    SERVING, gauge, "citykeep_serving", [], "1 while keyd serves clients: the module is operational and does not wait for witnesses, and policy and CA bundle are the approved ones";
     STATE, gauge, "citykeep_module_state", ["state"], "1 for the state that the module had when it was last asked, at most 2 seconds ago while keyd serves";
+    WITNESSES, gauge, "citykeep_witness_state", ["state"], "1 for how it stands with the witnesses, as the module said at the same time: unwitnessed, witnessed, waiting, grace";
     REQUESTS, counter, "citykeep_requests_total", ["route", "method", "code"], "Requests by route and by the answer's code: ok, or one of ERRORS.md. A batch that breaks off later was ok here";
     NOTES, counter, "citykeep_notes_total", ["category", "code"], "Notes of keyd for the log: refusals, connections, its own operation";
     VERDICTS, counter, "citykeep_verdicts_total", ["verdict"], "Verdicts on TACs, of batches and single checks";

@@ -16,6 +16,7 @@ use crate::expiry::{self, Expiry, What};
 use crate::module::Control;
 use crate::routes::App;
 use crate::tls::Tls;
+use crate::witnesses;
 
 /// Where values come from. They become known one after the other while keyd starts; the page has then fewer samples, and
 /// the module's state from the first moment.
@@ -68,10 +69,12 @@ impl Sources {
         page.family(&families::BUILD).put(&[env!("CARGO_PKG_VERSION")], 1);
         page.family(&families::START).put(&[], self.started);
         let serving = self.serving.get();
-        let serves = serving.is_some_and(|serving| serving.app.approved.load(Ordering::Acquire));
-        page.family(&families::SERVING).put(&[], u8::from(serves));
         let module = self.attached.get().and_then(|attached| attached.control.last_status());
+        let serves = serving.is_some_and(|serving| serving.app.approved.load(Ordering::Acquire))
+            && module.as_ref().is_some_and(witnesses::serves);
+        page.family(&families::SERVING).put(&[], u8::from(serves));
         put_state(page.family(&families::STATE), module.as_ref());
+        put_witnesses(page.family(&families::WITNESSES), module.as_ref());
         let counters = serving.map(|serving| serving.app.counters.clone()).unwrap_or_default();
         let mut requests = page.family(&families::REQUESTS);
         for (request, count) in lock(&counters.0.requests).iter() {
@@ -136,6 +139,13 @@ fn put_state(mut samples: Samples<'_>, module: Option<&ModuleStatus>) {
     let Some(status) = module else { return };
     for state in ModuleState::ALL {
         samples.put(&[state.as_str()], u8::from(*state == status.state));
+    }
+}
+
+fn put_witnesses(mut samples: Samples<'_>, module: Option<&ModuleStatus>) {
+    let Some(word) = module.and_then(witnesses::state) else { return };
+    for known in witnesses::WORDS {
+        samples.put(&[known], u8::from(*known == word));
     }
 }
 

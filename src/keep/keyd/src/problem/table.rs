@@ -9,6 +9,8 @@ use wire::error::Refusal as Code;
 pub(crate) enum Again {
     /// Not as it is: something in it must change.
     Changed,
+    /// No: it is done.
+    Done,
     /// Yes, after a moment.
     Later,
     /// Yes, once people have acted: officers, operators.
@@ -21,6 +23,7 @@ impl Again {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Changed => "no, change it / 修改后再发",
+            Self::Done => "no, it is done / 已执行,勿重发",
             Self::Later => "yes, later / 稍后原样重发",
             Self::Acted => "yes, once they have acted / 处理后原样重发",
         }
@@ -190,7 +193,8 @@ rows! {
     SIGNED_TWICE = "signed-twice" 409 Changed, "The same officer twice", "同一安全官重复签名", "Another officer must sign.";
     QUORUM_MISSING = "quorum-missing" 409 Changed, "Fewer approvals than the officer set demands", "批准人数不足",
         "Gather more signatures.";
-    COMMAND_USED = "command-used" 409 Changed, "The command was carried out before", "命令已执行过", "Propose a new one.";
+    COMMAND_USED = "command-used" 409 Changed, "The command was carried out before", "命令已执行过",
+        "Its entry in the log says what it did; propose a new one only for what is to be done once more.";
     COMMAND_WINDOW = "command-window" 409 Changed, "The log index is outside the command's window", "命令已过有效窗口",
         "Propose it again.";
     COMMAND_KIND = "command-kind" 409 Changed, "A kind of command that this socket or state does not take",
@@ -213,6 +217,9 @@ rows! {
         "Keep at least 183 days.";
     BAD_WITNESSES = "bad-witnesses" 409 Changed, "A witness set that breaks its rules", "见证方集合不合法",
         "Take 1 ≤ k ≤ n ≤ 32, or n = k = 0; no name or key twice; a grace of at most 30 days.";
+    COMMAND_UNWITNESSED = "command-unwitnessed" 504 Done,
+        "The command was carried out, and the witnesses' quorum has not cosigned its entry in time", "命令已执行,见证法定数尚未确认",
+        "Do not propose it anew. GET /v1/status says which witness has what trouble; the log has the entry, and is witnessed when they are back.";
 }
 
 /// The whole table, block by block.

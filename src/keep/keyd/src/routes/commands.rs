@@ -29,7 +29,7 @@ pub(super) async fn relay(app: &App, request: Request<Incoming>) -> Result<Answe
     SignedCommand::from_cbor(&bytes).map_err(|error| {
         Refusal::bad_command(format_args!("This is not a signed command: {error}; make it with keyceremony."))
     })?;
-    let done = match app.control.ask(KeydRequest::Command(Bytes(bytes.to_vec()))).await {
+    let done = match app.commands.ask(KeydRequest::Command(Bytes(bytes.to_vec()))).await {
         Ok(KeydResponse::CommandDone(done)) => done,
         Ok(_) => return Err(Refusal::module_gone()),
         Err(ModuleError::Refused(refused)) => return Err(Refusal::of_command(&refused)),
@@ -39,7 +39,9 @@ pub(super) async fn relay(app: &App, request: Request<Incoming>) -> Result<Answe
     match done.index {
         Some(index) => {
             let permit = app.ledger.wait(index).await.map_err(|_| Refusal::module_gone())?;
-            witnessed(app.board.as_ref(), index).await?;
+            // What is done is done: who sends it again would only hear that, and who proposes it anew would do it twice.
+            let seen = witnessed(app.board.as_ref(), index).await;
+            seen.map_err(|_| Refusal::command_unwitnessed(index))?;
             Ok(Answer::new(permit, response))
         }
         None => Ok(Unlogged::pending(response)),

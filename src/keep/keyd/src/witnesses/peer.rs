@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
-use translog::cosign::{AddCheckpoint, cosigned_at};
+use translog::cosign::{AddCheckpoint, cosignature};
 use translog::note::WitnessKey;
 use wire::api::WitnessBody;
 
@@ -98,10 +98,12 @@ impl Peer {
             let sentence: String = said.body.chars().filter(|c| !c.is_control()).take(200).collect();
             return Err(format!("it answers {}: {sentence}", said.status.as_u16()));
         }
-        let time = cosigned_at(&format!("{}{}", head.note, said.body), &self.key);
-        let time = time.ok().flatten().ok_or("what it answers is no cosignature of this head by its key")?;
+        // What else the answer holds does not get into our checkpoint: it could be more than a note may have.
+        let found = cosignature(&format!("{}{}", head.note, said.body), &self.key);
+        let (time, line) =
+            found.ok().flatten().ok_or("what it answers is no cosignature of this head by its key")?;
         self.has = head.size;
-        Ok((only_line(&said.body, &self.key), time))
+        Ok((line, time))
     }
 
     /// Judges the size that a witness names as its own.
@@ -147,11 +149,4 @@ impl Peer {
             (shown.size, shown.time) = (Some(size), Some(time));
         }
     }
-}
-
-/// The lines by this key and no others: what else an answer holds does not get into our checkpoint.
-fn only_line(body: &str, key: &WitnessKey) -> String {
-    let start = format!("\u{2014} {} ", key.name());
-    let lines = body.split_inclusive('\n').filter(|line| line.starts_with(&start));
-    lines.fold(String::new(), |all, line| all + line)
 }

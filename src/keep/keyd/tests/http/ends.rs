@@ -44,11 +44,6 @@ async fn keep_sending(mut parts: Parts) {
     }
 }
 
-async fn is_up(house: &House, keyd: &Keyd) {
-    let mut sender = house.clearing(keyd).await;
-    assert!(send(&mut sender, "GET", "/v1/status", &[], "").await.status.is_success());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_goes_on_while_leaf_list_and_policy_change() {
     let house = House::new();
@@ -160,37 +155,6 @@ async fn a_revocation_closes_idle_and_streaming_connections_within_a_minute_and_
         assert!(!matches!(stream.read(&mut [0; 1]).await, Ok(1..)));
     }
     house.fake.wait_noted("tls-revoked", 4);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_comes_during_a_handshake_judges_it_too() {
-    let house = House::new();
-    let keyd = house.run();
-    let doomed = numbered(&house, 4712);
-    // Many at once, so that some are in the middle when the list comes.
-    let mut open = tokio::task::JoinSet::new();
-    let address = keyd.address();
-    let config = std::sync::Arc::new(house.pki.client_config(Some(&doomed)));
-    for at in 0..40_u64 {
-        let config = std::sync::Arc::clone(&config);
-        open.spawn(async move {
-            tokio::time::sleep(Duration::from_millis(at * 5)).await;
-            let tcp = tokio::net::TcpStream::connect(address).await.ok()?;
-            let connector = tokio_rustls::TlsConnector::from(config);
-            connector.connect("localhost".try_into().unwrap(), tcp).await.ok()
-        });
-    }
-    tokio::time::sleep(Duration::from_millis(60)).await;
-    house.pki.write("crl.pem", &house.pki.ca.crl(&[4712], false), 0o644);
-    keyd.signal("HUP");
-    house.fake.wait_noted("tls-reloaded", 1);
-    while let Some(stream) = open.join_next().await {
-        if let Some(mut stream) = stream.unwrap() {
-            let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0; 1])).await;
-            assert!(!matches!(read.unwrap(), Ok(1..)), "nobody of them stays");
-        }
-    }
-    is_up(&house, &keyd).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

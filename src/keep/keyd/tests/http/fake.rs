@@ -12,7 +12,8 @@ use translog::cosign::cosigned_at;
 use translog::note::{Checkpoint, VerifierKey, WitnessKey, open_checkpoint, sign_checkpoint};
 use translog::tree::{Frontier, leaf_hash};
 use wire::batch::{Group, RECORD_LEN, Record, Verdict};
-use wire::cbor::{Bytes, Empty};
+use wire::cbor::{Bytes, Cbor as _, Empty};
+use wire::command::SignedCommand;
 use wire::error::{Refusal, Refused};
 use wire::frame::{
     Assertion, BatchOpen, BatchOpened, BatchResult, Collect, Collected, CommandDone, Cosigned, Counts,
@@ -24,6 +25,12 @@ use wire::key::{Algorithm, FactorSource, KeyAttributes, KeyState, KeyVersion, Le
 use crate::calls::{Calls, Gathered};
 
 pub(crate) const ORIGIN: &str = "weihai.example/log";
+/// The command with these bytes ends witnessing.
+pub(crate) const END_WITNESSES: &[u8] = b"end-witnesses";
+/// Connections that the module serves at once.
+const CONNECTIONS: usize = 9;
+/// How long a command waits for its witnesses, as in the module.
+const COMMAND_WAIT: Duration = Duration::from_secs(5);
 
 /// What a test sees and sets.
 pub(crate) struct Inner {
@@ -50,6 +57,11 @@ pub(crate) struct Inner {
     pub(crate) enrolled: Vec<WitnessKey>,
     /// Size of the newest head that the quorum cosigned.
     pub(crate) witnessed: u64,
+    /// The witnesses are gone as soon as a command is carried out: heads of more entries are not taken as cosigned.
+    pub(crate) forsaken: bool,
+    taken_below: u64,
+    /// Commands that were begun, by their bytes: the intent's index, and whether they were carried out.
+    commands: BTreeMap<Vec<u8>, (u64, bool)>,
     batches: u8,
     results: BTreeMap<u64, BatchResult>,
     connections: Vec<UnixStream>,
@@ -94,20 +106,25 @@ impl Fake {
             calls: Calls::default(),
             enrolled: Vec::new(),
             witnessed: 0,
+            forsaken: false,
+            taken_below: u64::MAX,
+            commands: BTreeMap::new(),
             batches: 0,
             results: BTreeMap::new(),
             connections: Vec::new(),
         };
         let fake = Self(Arc::new((Mutex::new(inner), Condvar::new())));
-        let listener = UnixListener::bind(socket).unwrap();
-        let accepting = fake.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (stream, fake) = (stream.unwrap(), accepting.clone());
-                fake.lock().connections.push(stream.try_clone().unwrap());
-                std::thread::spawn(move || fake.serve(stream));
-            }
-        });
+        let listener = Arc::new(UnixListener::bind(socket).unwrap());
+        for _ in 0..CONNECTIONS {
+            let (listener, fake) = (Arc::clone(&listener), fake.clone());
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let stream = stream.unwrap();
+                    fake.lock().connections.push(stream.try_clone().unwrap());
+                    fake.serve(stream);
+                }
+            });
+        }
         fake
     }
 
@@ -153,7 +170,7 @@ impl Fake {
         assert_eq!(self.noted(code), count, "{code}");
     }
 
-    fn serve(self, mut stream: UnixStream) {
+    fn serve(&self, mut stream: UnixStream) {
         let (mut batch, mut gathered) = (None, Gathered::default());
         while let Ok(request) = read::<KeydRequest>(&mut stream) {
             let answer = self.answer(&mut batch, &mut gathered, request);
@@ -243,13 +260,44 @@ impl Fake {
                 KeydResponse::Done(Empty {})
             }),
             KeydRequest::ReplayEnd(_) => self.change(Inner::replay_end)?,
-            KeydRequest::Command(bytes) => {
-                let made = bytes.last().is_some_and(|last| last % 2 == 0);
-                let index = self.change(|inner| made.then(|| inner.entry("command").ticket));
-                KeydResponse::CommandDone(CommandDone { index, kcv: Some([1, 2, 3]), components: None })
-            }
+            KeydRequest::Command(bytes) => KeydResponse::CommandDone(self.command(&bytes)?),
             call => self.call(gathered, call)?,
         })
+    }
+
+    /// As the module does: each command once, and where there are witnesses they see its intent before anything is done.
+    fn command(&self, bytes: &[u8]) -> Result<CommandDone, Refused> {
+        let ends_witnessing = SignedCommand::from_cbor(bytes).unwrap().command.0 == END_WITNESSES;
+        let (intent, used) = self.change(|inner| {
+            let known = inner.commands.get(bytes).copied();
+            known.unwrap_or_else(|| {
+                let begun = (inner.entry("intent").ticket, false);
+                inner.commands.insert(bytes.to_vec(), begun);
+                begun
+            })
+        });
+        if used {
+            return Err(Refused::new(Refusal::CommandUsed, "this command was carried out before"));
+        }
+        let until = Instant::now() + COMMAND_WAIT;
+        while !ends_witnessing && self.lock().is_unseen(intent) {
+            if Instant::now() >= until {
+                return Err(Refused::new(Refusal::Unwitnessed, "nothing is done yet"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let index = self.change(|inner| {
+            let index = inner.entry("command").ticket;
+            inner.commands.insert(bytes.to_vec(), (intent, true));
+            if inner.forsaken {
+                inner.taken_below = index;
+            }
+            if ends_witnessing {
+                inner.enrolled.clear();
+            }
+            index
+        });
+        Ok(CommandDone { index: Some(index), kcv: Some([1, 2, 3]), components: None })
     }
 
     fn collect(&self, ack: Collect) -> Result<Collected, Refused> {
@@ -344,11 +392,15 @@ impl Inner {
         let head = open_checkpoint(&cosigned.note, &vkey()).map_err(|_| no("no head of this log"))?;
         let is_ours = (head.size, head.root) == (cosigned.size, self.frontier(cosigned.size).root());
         let lines = self.enrolled.iter().filter_map(|key| cosigned_at(&cosigned.note, key).ok().flatten());
-        if !is_ours || lines.count() < 2 {
+        if !is_ours || lines.count() < 2 || cosigned.size > self.taken_below {
             return Err(no("no quorum"));
         }
         self.witnessed = self.witnessed.max(cosigned.size);
         Ok(KeydResponse::Done(Empty {}))
+    }
+
+    fn is_unseen(&self, index: u64) -> bool {
+        !self.enrolled.is_empty() && self.witnessed <= index
     }
 
     fn witness(&self) -> &'static str {

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wire::cbor::{Bytes, Cbor as _};
+use wire::command::SignedCommand;
 
 use crate::house::{House, begin, send};
 
@@ -133,6 +135,11 @@ async fn the_fifth_batch_waits_outside() {
         send(&mut sender, "POST", "/v1/settlement/verify", &[("content-type", "text/plain")], "x\n").await;
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (503, "busy"));
     assert_eq!(reply.headers["retry-after"], "1");
+    // All of the module's connections are in use now, and there is one for every other work.
+    let mut relay = house.connect(&keyd, &house.leaf("officers/relay-1")).await;
+    let command = SignedCommand { command: Bytes(vec![7]), approvals: Vec::new() }.to_cbor();
+    let cbor = [("content-type", "application/cbor")];
+    assert!(send(&mut relay, "POST", "/v1/commands", &cbor, command).await.status.is_success());
     for (_, parts, _) in held {
         parts.abort(std::io::ErrorKind::BrokenPipe.into());
     }

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use translog::note::WitnessKey;
 use wire::frame::ModuleState;
 
 use crate::house::{House, Keyd, begin, send, whole};
@@ -191,6 +192,29 @@ async fn the_page_tells_that_the_module_waits_for_people() {
     house.fake.change(|inner| inner.state = ModuleState::Operational);
     let _keyd = house.run();
     assert!(scrape(&house).1.contains("citykeep_serving 1\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_tells_that_the_module_waits_for_witnesses() {
+    let house = house();
+    let _keyd = house.run();
+    let seen = |word: &str, serving: u8| {
+        let want = [
+            format!("citykeep_witness_state{{state=\"{word}\"}} 1\n"),
+            format!("citykeep_serving {serving}\n"),
+        ];
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !want.iter().all(|line| scrape(&house).1.contains(line)) {
+            assert!(std::time::Instant::now() < until, "{want:?}\n{}", scrape(&house).1);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(scrape(&house).1.matches("\ncitykeep_witness_state{").count(), 4);
+    };
+    seen("unwitnessed", 1);
+    house.fake.change(|inner| inner.enrolled = vec![WitnessKey::new("w.example/1", [1; 32])]);
+    seen("waiting", 0);
+    house.fake.change(|inner| inner.witnessed = 1);
+    seen("witnessed", 1);
 }
 
 #[test]

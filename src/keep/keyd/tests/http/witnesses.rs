@@ -17,9 +17,11 @@ use witness::key::Signer;
 use witness::memory::begin;
 use witness::witness::Witness;
 
-use crate::fake::vkey;
+use crate::fake::{END_WITNESSES, vkey};
 use crate::house::{House, Keyd, send};
 use crate::issue::load;
+
+const CBOR: [(&str, &str); 1] = [("content-type", "application/cbor")];
 
 /// How a witness behaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +37,8 @@ enum Mood {
     OtherHead,
     /// Its clock is ten years ahead.
     Ahead,
+    /// A good line, and under its name as many others as a note still takes.
+    Crowded,
 }
 
 /// One witness: its memory, and who answers for it.
@@ -129,8 +133,16 @@ fn lie(mood: Mood, good: String) -> String {
             let before = std::mem::replace(&mut *BEFORE.lock().unwrap(), good.clone());
             if before.is_empty() { good.replace("==", "=") } else { before }
         }
+        Mood::Crowded => {
+            good.clone() + &format!("{} AAAAAAAA\n", good.rsplit_once(' ').unwrap().0).repeat(98)
+        }
         _ => good,
     }
+}
+
+/// A signed command with these bytes.
+fn command(bytes: &[u8]) -> Vec<u8> {
+    SignedCommand { command: Bytes(bytes.to_vec()), approvals: Vec::new() }.to_cbor()
 }
 
 /// A house whose keyd asks three witnesses, quorum two, and whose module wants them.
@@ -244,12 +256,9 @@ async fn what_makes_value_waits_for_the_quorum_and_is_there_when_it_comes() {
     let trial = Trial::new();
     let keyd = trial.house.run();
     let json = [("content-type", "application/json")];
-    let cbor = [("content-type", "application/cbor")];
-    let body = Bytes(vec![7]);
-    let command = SignedCommand { command: body, approvals: Vec::new() }.to_cbor();
     let calls = [
         ("terminals/load-1", "/v1/loads/authorize", &json, load().into_bytes()),
-        ("officers/relay-1", "/v1/commands", &cbor, command),
+        ("officers/relay-1", "/v1/commands", &CBOR, command(&[7])),
     ];
     for (client, path, headers, body) in calls {
         let mut sender = trial.house.connect(&keyd, &trial.house.leaf(client)).await;
@@ -266,6 +275,76 @@ async fn what_makes_value_waits_for_the_quorum_and_is_there_when_it_comes() {
         let reply = send(&mut sender, "POST", path, headers, body).await;
         assert_eq!(reply.status, StatusCode::OK, "{path}: {reply:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_waits_for_its_witnesses_holds_nobody_up() {
+    let trial = Trial::new();
+    let keyd = trial.house.run();
+    let mut relay = trial.house.connect(&keyd, &trial.house.leaf("officers/relay-1")).await;
+    let reply = send(&mut relay, "POST", "/v1/commands", &CBOR, command(&[1])).await;
+    assert_eq!(reply.status, StatusCode::OK, "the first time, not the second: {reply:?}");
+    // Nobody cosigns the next one's intent; others are served meanwhile.
+    trial.set([Mood::Good, Mood::Dead, Mood::Dead]);
+    let waiting =
+        tokio::spawn(async move { send(&mut relay, "POST", "/v1/commands", &CBOR, command(&[2])).await });
+    trial
+        .house
+        .fake
+        .wait("it waits", |inner| inner.entries.iter().filter(|it| it.ends_with(b"intent")).count() == 2);
+    let status = trial.house.get(&keyd, "audit/auditor", "/v1/status").await;
+    assert_eq!(status.status, StatusCode::OK);
+    assert!(!waiting.is_finished(), "status is told while the command waits");
+    assert_eq!(waiting.await.unwrap().code(), "unwitnessed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_was_carried_out_unseen_is_not_to_be_proposed_again() {
+    let trial = Trial::new();
+    let keyd = trial.house.run();
+    let mut relay = trial.house.connect(&keyd, &trial.house.leaf("officers/relay-1")).await;
+    trial.house.fake.change(|inner| inner.forsaken = true);
+    let reply = send(&mut relay, "POST", "/v1/commands", &CBOR, command(&[1])).await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (504, "command-unwitnessed"), "{reply:?}");
+    assert!(!reply.headers.contains_key("retry-after"), "nothing that repeats by itself repeats it");
+    let entries = trial.house.fake.lock().entries.clone();
+    let index = entries.iter().position(|entry| entry.ends_with(b"command")).unwrap();
+    let said = String::from_utf8(reply.body).unwrap();
+    assert!(said.contains("carried out") && said.contains(&format!("entry {index} ")), "{said}");
+    let again = send(&mut relay, "POST", "/v1/commands", &CBOR, command(&[1])).await;
+    assert_eq!((again.status.as_u16(), again.code().as_str()), (409, "command-used"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn officers_who_end_witnessing_have_the_service_back_without_a_restart() {
+    let trial = Trial::new();
+    let keyd = trial.house.run();
+    let json = [("content-type", "application/json")];
+    let mut terminal = trial.house.connect(&keyd, &trial.house.leaf("terminals/load-1")).await;
+    let mut relay = trial.house.connect(&keyd, &trial.house.leaf("officers/relay-1")).await;
+    assert!(trial.entry());
+    trial.set([Mood::Dead; 3]);
+    let reply = send(&mut terminal, "POST", "/v1/loads/authorize", &json, load()).await;
+    assert_eq!(reply.code(), "unwitnessed");
+    let reply = send(&mut relay, "POST", "/v1/commands", &CBOR, command(END_WITNESSES)).await;
+    assert_eq!(reply.status, StatusCode::OK, "it is done, and nobody is there to see it: {reply:?}");
+    let reply = send(&mut terminal, "POST", "/v1/loads/authorize", &json, load()).await;
+    assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_line_of_a_witness_is_taken_whatever_else_it_says() {
+    let trial = Trial::new();
+    trial.set([Mood::Good, Mood::Dead, Mood::Crowded]);
+    let keyd = trial.house.run();
+    assert!(trial.entry() && trial.entry());
+    let lines = || {
+        let note = fs::read_to_string(trial.house.dir.path().join("log/checkpoint")).unwrap_or_default();
+        let lines: Vec<String> = note.lines().skip(4).map(ToOwned::to_owned).collect();
+        (trial.policy.open(&note).is_ok(), lines.len())
+    };
+    assert!(Trial::within(Duration::from_secs(8), || lines() == (true, 3)), "{:?}", lines());
+    drop(keyd);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,12 @@
 //! Revocation lists, and the files that keyd starts with.
 
+use keyd::connections::Connections;
 use keyd::tls::{Reason, Tls, TlsError};
-use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 
 use crate::gate::{Gate, domain, reason};
-use crate::pki::{CLEARING, Ca, Pki, block, ca_params, in_hours, next_number};
+use crate::pki::{CLEARING, Ca, Pki, block, ca_params, client_params, in_hours, next_number};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_lists_are_enforced() {
@@ -94,6 +95,34 @@ async fn a_ca_bundle_comes_in_force_with_its_approval_and_revocations_without() 
     let guest = gate.show(&other.client(CLEARING)).await.unwrap();
     assert_eq!(guest.client.as_str(), CLEARING);
     assert_eq!(reason(gate.show(&gate.pki.ca.client(CLEARING)).await), Some(Reason::UnknownIssuer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_comes_during_a_handshake_judges_it_too() {
+    let gate = Gate::new().await;
+    let connections = Connections::new(2);
+    let numbered = |serial: u64| {
+        let mut params = client_params(CLEARING);
+        params.serial_number = Some(SerialNumber::from(serial));
+        gate.pki.ca.leaf(params)
+    };
+    let (doomed, good) = (numbered(4712), numbered(4713));
+    // Let in by the list before.
+    let early = gate.show(&doomed).await.unwrap();
+    let late = gate.show(&doomed).await.unwrap();
+    let stays = gate.show(&good).await.unwrap();
+    let mut early = gate.front.seat(&connections, &early).unwrap();
+    gate.pki.write("crl.pem", &gate.pki.ca.crl(&[4712], false), 0o644);
+    assert!(gate.reload().unwrap());
+    // The reload sees who has a place by then; who takes one afterwards is seen by the list.
+    assert_eq!(connections.judge_again(&gate.tls), 1);
+    assert_eq!(early.ended().await, Reason::Revoked);
+    assert_eq!(gate.front.seat(&connections, &late).err(), Some(Reason::Revoked.code()));
+    assert_eq!(connections.open(), 1, "and the place is given back");
+    let stays = gate.front.seat(&connections, &stays).unwrap();
+    assert_eq!(connections.judge_again(&gate.tls), 1, "the same one");
+    drop((early, stays));
+    assert_eq!(connections.open(), 0);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::note::sign_checkpoint;
+use crate::note::{sign_checkpoint, sign_head};
 use crate::policy::Policy;
 use crate::tree::{Frontier, HashReader, consistency_proof, leaf_hash, node_hash};
 
@@ -97,6 +97,29 @@ fn the_latest_of_several_times_counts_and_one_bad_line_sinks_all() {
     assert_eq!(cosigned_at(&too_late, &witness()), Err(NoteError::BadSignature));
     let short = format!("{note}{}", signature_text(WITNESS, witness().id(), &[0; 7]));
     assert_eq!(cosigned_at(&short, &witness()), Err(NoteError::BadSignature));
+}
+
+#[test]
+fn of_a_note_with_many_lines_those_are_kept_that_were_checked() {
+    let head = head(&leaves(3), 3);
+    let epoch = SigningKey::from_bytes(&[5; 32]);
+    for note in [sign_checkpoint(&head, &log_key()), sign_head(&head, &log_key(), &epoch)] {
+        let line = cosign(&head, WITNESS, &witness_key(), TIME + 5);
+        let earlier = cosign(&head, WITNESS, &witness_key(), TIME);
+        let junk: String = [WITNESS, "stranger.example", ORIGIN, ORIGIN]
+            .iter()
+            .map(|name| signature_text(name, [0; 4], &[0; 2]))
+            .collect();
+        let much = format!("{note}{earlier}{junk}{line}{line}");
+        assert_eq!(cosignature(&much, &witness()), Ok(Some((TIME + 5, line))));
+        let opened = open_checkpoint(&much, &vkey()).unwrap();
+        assert_eq!(opened.log_note(), note);
+        // Where junk under the log's name comes first, one line of it is taken for the epoch's.
+        let own = note.split_inclusive('\n').last().unwrap();
+        let crowded = note.replace(own, &format!("{own}{own}{}", junk.repeat(20)));
+        let kept = open_checkpoint(&crowded, &vkey()).unwrap().log_note();
+        assert!(kept.lines().count() <= 6 && open_checkpoint(&kept, &vkey()).is_ok(), "{kept}");
+    }
 }
 
 #[test]

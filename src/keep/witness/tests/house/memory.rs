@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Log, NAME, NOW, ORIGIN, begun, open, signer};
 use translog::cosign::{Refusal, cosigned_at};
-use translog::note::VerifierKey;
+use translog::note::{VerifierKey, open_checkpoint};
+use witness::key::Signer;
 use witness::memory::{MemoryError, begin};
 use witness::witness::{NotCosigned, Witness};
 
@@ -56,6 +57,47 @@ fn what_was_cosigned_is_there_after_a_restart_and_only_grows() {
     let again = witness.add_checkpoint(&log.request(9, 9), NOW + 2).unwrap();
     let note = log.note(9) + &again;
     assert_eq!(cosigned_at(&note, signer(dir.path()).public()), Ok(Some(NOW + 2)));
+}
+
+/// As many signature lines as a note may have, with nothing behind them.
+fn crowded(request: &str, name: &str) -> String {
+    request.to_owned() + &format!("\u{2014} {name} AAAAAAAA\n").repeat(99)
+}
+
+#[test]
+fn what_strangers_add_to_a_true_checkpoint_does_not_keep_it_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(9);
+    let witness = begun(dir.path());
+    for (old, new, name) in [(0, 3, ORIGIN), (3, 5, "stranger.example"), (5, 9, NAME)] {
+        let line = witness.add_checkpoint(&crowded(&log.request(old, new), name), NOW).unwrap();
+        let note = fs::read_to_string(file(dir.path())).unwrap();
+        let shown = witness.checkpoint(file(dir.path()).file_stem().unwrap().to_str().unwrap());
+        assert_eq!(shown.as_deref(), Some(note.as_str()));
+        assert!(note.starts_with(&log.note(new)) && note.ends_with(&line), "{note}");
+        assert!(note.lines().count() <= 7, "{note}");
+    }
+    drop(witness);
+    assert_eq!(open(dir.path()).head(&log.vkey()).unwrap().size, 9);
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::new(9);
+    // A witness that has the log's own name: its line and the epoch key's are told apart by the key id alone.
+    let path = dir.path().join("witness.key");
+    let signer = Signer::create(&path, ORIGIN).unwrap();
+    let line = Signer::load(&path).unwrap();
+    begin(&dir.path().join("state"), &log.vkey()).unwrap();
+    let witness = Witness::open(&dir.path().join("state"), signer, &[log.vkey()]).unwrap();
+    let opened = open_checkpoint(&log.note(5), &log.vkey()).unwrap();
+    let foreign = line.cosign(&opened, NOW);
+    let request = log.request(0, 3) + &foreign;
+    assert_eq!(witness.add_checkpoint(&request, NOW).unwrap_err().status(), 400);
+    witness.add_checkpoint(&log.request(0, 3), NOW).unwrap();
+    drop(witness);
+    assert_eq!(open(dir.path()).head(&log.vkey()).unwrap().size, 3);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn of_a_note_with_many_lines_those_are_kept_that_were_checked() {
         let opened = open_checkpoint(&much, &vkey()).unwrap();
         assert_eq!(opened.log_note(), note);
         // Where junk under the log's name comes first, one line of it is taken for the epoch's.
-        let own = note.split_inclusive('\n').last().unwrap();
+        let own = note.split_inclusive('\n').next_back().unwrap();
         let crowded = note.replace(own, &format!("{own}{own}{}", junk.repeat(20)));
         let kept = open_checkpoint(&crowded, &vkey()).unwrap().log_note();
         assert!(kept.lines().count() <= 6 && open_checkpoint(&kept, &vkey()).is_ok(), "{kept}");

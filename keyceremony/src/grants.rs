@@ -10,9 +10,12 @@ use time::format_description::well_known::Rfc3339;
 use wire::command::Id;
 use wire::key::{Algorithm, KeyAttributes, KeyId, KeyVersion, Level, Lineage, SessionRule, Usage};
 use wire::licence::{CardSerial, Licence, Spoilage};
-use wire::list::{ApprovedList, List};
+use wire::list::{ApprovedList, List, ListKind};
+use wire::profile::ProfileRole;
+use wire::purse::to_hex;
 use wire::token::TokenKey;
 
+use crate::client;
 use crate::failure::Failure;
 use crate::files;
 use crate::instance::Instance;
@@ -20,7 +23,7 @@ use crate::logbook;
 use crate::profile_file;
 use crate::words::from_hex;
 use crate::{ceremony, propose};
-use translog::state::LogState;
+use translog::state::{ListState, LogState};
 
 fn wrong(path: &Path, why: &str) -> Failure {
     let path = path.display();
@@ -95,6 +98,16 @@ impl LicenceSpec {
             .profile(&self.applet)
             .ok_or_else(|| format!("applet: no profile of {} is approved yet", self.applet))?;
         let all = || profile.roles.iter().map(|role| role.role.clone()).collect();
+        let roles: Vec<String> = if self.roles.is_empty() { all() } else { self.roles.clone() };
+        let algorithm = key.made.attributes.algorithm;
+        let weak = |role: &&ProfileRole| roles.contains(&role.role) && !algorithm.may_wrap(role.algorithm);
+        if let Some(role) = profile.roles.iter().find(weak) {
+            return Err(format!(
+                "transport: {transport} is {algorithm}, which is weaker than the {} key of role {}; name 3des roles only, or take an \
+                 aes transport key",
+                role.algorithm, role.role
+            ));
+        }
         Ok(Licence {
             id,
             node,
@@ -103,7 +116,7 @@ impl LicenceSpec {
             transport,
             applet: self.applet.clone(),
             profile: *digest,
-            roles: if self.roles.is_empty() { all() } else { self.roles.clone() },
+            roles,
             issuer: from_hex(&self.issuer).ok_or("issuer: 16 hex digits are needed")?,
             first: serial(&self.first).ok_or("first: a card number has 20 digits")?,
             last: serial(&self.last).ok_or("last: a card number has 20 digits")?,
@@ -167,18 +180,65 @@ pub(crate) fn token_key(
     Ok(TokenKey { name: name.to_owned(), key, wall: wall.to_owned(), daily, not_after })
 }
 
-/// A list whose removals need the officers, counted against the list in force.
-pub(crate) fn list(path: &Path, base: &Path, wall: &str) -> Result<ApprovedList, Failure> {
+/// A list whose removals need the officers, counted against the list in force: the one that the log names, since against another
+/// one they would read a number that means nothing. Without a base the list in force is lost, and nobody can say who leaves.
+pub(crate) fn list(
+    path: &Path,
+    base: Option<&Path>,
+    wall: &str,
+    log: &Path,
+    instance: &Instance,
+) -> Result<ApprovedList, Failure> {
     let read = |path: &Path| {
         let bytes = files::read(path, "the list")?;
         List::parse(&bytes).map(|list| (bytes, list)).map_err(|error| wrong(path, &error.0))
     };
-    let ((body, list), (_, before)) = (read(path)?, read(base)?);
-    let next = List::follow(Some(&before), &list).map_err(|error| wrong(path, &error.0))?;
-    // All of them, for the officers to read; the module counts no further than it must.
-    let removed = next.removed_since(&before, u64::MAX - 1);
-    let epoch = u64::from(list.version);
+    let (body, list) = read(path)?;
+    let book = logbook::read(log, &instance.vkey, 1)?;
+    let known = book.state.list(wall).ok_or_else(|| {
+        Failure::new(
+            format!("日志中还没有 {wall} 的名单;第一期名单不移出任何卡,无须批准。"),
+            format!(
+                "the log has no list of {wall} yet; the first one takes nobody off and needs no approval"
+            ),
+        )
+    })?;
+    let (epoch, next) = (u64::from(list.version), known.epoch + 1);
+    if epoch != next {
+        return Err(wrong(path, &format!("its epoch is {epoch}, and the next one of {wall} is {next}")));
+    }
+    let removed = match base {
+        Some(base) => {
+            let (bytes, before) = read(base)?;
+            if <[u8; 32]>::from(Sha256::digest(&bytes)) != known.effective {
+                return Err(not_in_force(base, wall, u64::from(before.version), known));
+            }
+            let after = List::follow(Some(&before), &list).map_err(|error| wrong(path, &error.0))?;
+            // All of them, for the officers to read; the module counts no further than it must.
+            after.leaving(&before, &list, book.state.day(client::now()), ApprovedList::UNKNOWN - 2)
+        }
+        None if list.kind == ListKind::Full => ApprovedList::UNKNOWN,
+        None => {
+            return Err(wrong(
+                path,
+                "a delta cannot be followed without the list in force; make a full list",
+            ));
+        }
+    };
     Ok(ApprovedList { wall: wall.to_owned(), epoch, digest: Sha256::digest(&body).into(), removed })
+}
+
+fn not_in_force(base: &Path, wall: &str, epoch: u64, known: &ListState) -> Failure {
+    let (base, newest, digest) = (base.display(), known.epoch, to_hex(&known.effective));
+    Failure::new(
+        format!(
+            "{base}(第 {epoch} 期)不是日志所记的 {wall} 现行名单(第 {newest} 期,SHA-256 {digest});请取 keyd 的 {wall}.base。"
+        ),
+        format!(
+            "{base}, epoch {epoch}, is not the list of {wall} in force: the log names epoch {newest} with SHA-256 {digest}; bring that \
+             full list, keyd keeps it as {wall}.base, or if nobody has it, give --base-lost"
+        ),
+    )
 }
 
 /// A card number of 20 decimal digits.

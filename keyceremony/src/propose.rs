@@ -132,12 +132,23 @@ pub(crate) enum Proposal {
     ApproveList {
         /// The list's body.
         file: PathBuf,
-        /// The list in force, to count who leaves.
-        #[arg(long, value_name = "FILE")]
-        base: PathBuf,
+        /// The full list in force, to count who leaves: keyd's blacklists/WALL.base. It must be the one that the log names.
+        #[arg(
+            long,
+            value_name = "FILE",
+            required_unless_present = "base_lost",
+            conflicts_with = "base_lost"
+        )]
+        base: Option<PathBuf>,
+        /// DANGER: nobody has the list in force any more; a full list goes without it, and anybody may leave. 现行名单已丢失
+        #[arg(long)]
+        base_lost: bool,
         /// Applet.
         #[arg(long)]
         wall: String,
+        /// The published log: it names the list in force.
+        #[arg(long, value_name = "DIR")]
+        log: PathBuf,
     },
     /// Enrol a client's key from its signing request; `keyceremony client show` says what it would be granted. 登记客户端
     Client {
@@ -212,7 +223,9 @@ impl Proposal {
                 Action::SetWitnesses(WitnessSet { witnesses: Vec::new(), quorum: 0, grace: 0 })
             }
             Self::Prune { below } => Action::Prune(Prune { below: *below }),
-            Self::ApproveList { file, base, wall } => Action::ApproveList(grants::list(file, base, wall)?),
+            Self::ApproveList { file, base, wall, log, .. } => {
+                Action::ApproveList(grants::list(file, base.as_deref(), wall, log, instance)?)
+            }
         })
     }
 }

@@ -46,6 +46,9 @@ pub(crate) struct LicenceRow {
     pub(crate) line: String,
     pub(crate) applet: String,
     pub(crate) transport: String,
+    /// All roles of the profile if there are none.
+    #[serde(default)]
+    pub(crate) roles: Vec<String>,
     pub(crate) issuer: String,
     pub(crate) first: String,
     pub(crate) last: String,

@@ -222,6 +222,7 @@ pub(crate) fn refusal(code: Refusal) -> &'static str {
         R::TokenDate => "账务令牌的日期与模块相差过大。",
         R::Withheld => "该卡或密钥版本的失败次数已达上限。",
         R::BadScript => "脚本字段不成立。",
+        R::WeakTransport => "传输密钥弱于所保护的卡片密钥;3DES 传输密钥只用于 3DES 角色。",
         R::BadClient => "客户端名称或公钥不能登记,或未登记。",
         R::Unwitnessed => "见证人法定人数尚未联署;请检查见证人及其连接。",
         R::Retention => "日志条目须保存至少 183 天,或已清理;请改用允许的序号。",

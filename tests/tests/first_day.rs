@@ -64,7 +64,7 @@ fn a_line_makes_its_cards_and_not_one_more() {
         ISSUER,
         "100",
     ]));
-    assert!(checked.contains("2200 keys of 100 cards"), "{checked}");
+    assert!(checked.contains("1100 keys of 100 cards"), "{checked}");
     // The red control: one digit of one master.
     let text = fs::read_to_string(&masters).unwrap();
     let hex = json(&text)["keys"][3]["versions"][0]["components"][0]["hex"].as_str().unwrap().to_owned();
@@ -76,6 +76,43 @@ fn a_line_makes_its_cards_and_not_one_more() {
         "100",
     ]));
     assert!(!red.ok && red.err.contains("check value"), "{}{}", red.out, red.err);
+}
+
+/// The answer that keyd's specification shows is one: another author's TR-31 opens its blocks, and the keys are the masters' children.
+#[test]
+fn the_specifications_key_set_is_read_by_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer =
+        json(&fs::read_to_string(root().join("src/keep/keyd/tests/golden/key-set-tr31.json")).unwrap());
+    let head = serde_json::json!({ "roles": answer["roles"] });
+    let cards = answer["cards"].as_array().unwrap().iter();
+    let lines: Vec<String> = std::iter::once(&head).chain(cards).map(Value::to_string).collect();
+    fs::create_dir(dir.path().join("keys")).unwrap();
+    fs::write(dir.path().join("keys/1.jsonl"), lines.join("\n")).unwrap();
+    let row = |key_set: &str, role: &str, key: &str| {
+        let versions =
+            [serde_json::json!({"version": "01", "algorithm": "3des", "components": [{"hex": key}]})];
+        serde_json::json!({"applet": "transit", "key_set": key_set, "role": role, "versions": versions})
+    };
+    let load = wire::purse::to_hex(b"load master key!");
+    let read = |load: &str| {
+        let keys = [
+            row("purse", "load", load),
+            row("purse", "tac", &wire::purse::to_hex(b"tac master key.!")),
+            row("perso", "line-2", "DD7515F2BFC17F85CE48F3CA25CB21F6"),
+        ];
+        let masters = dir.path().join("masters.json");
+        fs::write(&masters, serde_json::json!({ "keys": keys }).to_string()).unwrap();
+        run(python("keysets.py").arg(masters).arg(dir.path()).args(["transit/perso/line-2@01", ISSUER]))
+    };
+    let said = read(&load);
+    assert!(
+        said.ok && said.out.contains("2 key sets; 4 keys of 2 cards derived"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    assert!(!read(&load.replace("6C", "6E")).ok, "another master");
 }
 
 /// Moves the journal's last batch to another log entry, with a good check: what somebody with the disk could do.

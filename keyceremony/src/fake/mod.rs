@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) trouble: Option<Refused>,
     /// The answer to this request gets lost, once.
     pub(crate) lose: Option<&'static str>,
+    /// Its clock.
+    pub(crate) wall_ns: u64,
     one_time: BTreeMap<Purpose, SecretKey>,
     proving: Proving,
     import: Option<(Vec<u8>, Id, ImportKey, Vec<String>)>,
@@ -81,6 +83,7 @@ impl Fake {
             wrong_component: None,
             trouble: None,
             lose: None,
+            wall_ns: 0,
             one_time: BTreeMap::new(),
             proving: Proving::default(),
             import: None,
@@ -314,17 +317,18 @@ impl State {
         Ok(self.carried_out(&bytes, Some(made)))
     }
 
-    fn make(&mut self, event: Event, node: Id) -> u64 {
+    /// Adds an entry and publishes.
+    pub(crate) fn make(&mut self, event: Event, node: Id) -> u64 {
         let (seq, mono_ns) = (self.tree.size(), self.tree.size() + 1);
         let epoch = self.log.epochs().of_event(&event);
-        let state_root = self.log.advance(&event, self.boot, node, [0, mono_ns]).unwrap();
+        let state_root = self.log.advance(&event, self.boot, node, [self.wall_ns, mono_ns]).unwrap();
         let entry = Entry {
             version: 1,
             seq,
             node,
             boot: self.boot,
             epoch,
-            wall_ns: 0,
+            wall_ns: self.wall_ns,
             mono_ns,
             salt: id(),
             state_root,

@@ -6,14 +6,17 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
-use wire::command::{Action, Id, SetKeyState};
+use translog::state::{LicenceState, LogState};
+use wire::command::{Action, Digest, Id, SetKeyState};
 use wire::key::{Algorithm, KeyAttributes, KeyId, KeyState, Level, Usage};
+use wire::licence::{serial_number, serial_of};
 use wire::purse::to_hex;
 use wire::token::TokenKey;
 
 use super::Rehearsal;
 use crate::failure::{Failure, OrFail};
-use crate::grants::LicenceSpec;
+use crate::grants::{self, LicenceSpec};
+use crate::instance::Instance;
 use crate::logbook::{self, Logbook};
 use crate::script::{KeyRow, LicenceRow};
 use crate::words;
@@ -83,26 +86,72 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
                 words::fingerprint(&key)
             ))?;
         }
-        let specs: Vec<(Id, LicenceSpec)> =
-            self.script.licences.iter().map(|row| (row.id(&instance.id), row.spec(now))).collect();
-        for (id, spec) in specs {
-            let digits = to_hex(&id);
-            if let Some(known) = book.state.licence(&id) {
-                let (issued, quantity) = (known.issued(), known.licence.quantity);
-                self.room.say(&format!("    {digits}: 许可已有 licence exists, {issued}/{quantity}"))?;
-                continue;
+        let rows = std::mem::take(&mut self.script.licences);
+        let outcome = rows.iter().try_for_each(|row| self.grant_licence(row, &book.state, &instance, now));
+        self.script.licences = rows;
+        outcome
+    }
+
+    /// A licence that the log has is left as it is. Where the applet's profile has changed since, it gives no cards any more, and
+    /// another one takes its place, behind its numbers.
+    fn grant_licence(
+        &mut self,
+        row: &LicenceRow,
+        log: &LogState,
+        instance: &Instance,
+        now: u64,
+    ) -> Result<(), Failure> {
+        let current = log.profile(&row.applet).map(|(digest, _)| *digest);
+        let (first, next) = (row.id(&instance.id, None), row.id(&instance.id, current));
+        for (digits, known) in [first, next].iter().filter_map(|id| Some((to_hex(id), log.licence(id)?))) {
+            let (issued, quantity) = (known.issued(), known.licence.quantity);
+            if Some(known.licence.profile) == current {
+                return self.room.say(&format!("    {digits}: 许可已有 licence exists, {issued}/{quantity}"));
             }
-            let licence = spec.licence(id, instance.node, &book.state).map_err(|why| {
+            self.room.say(&format!(
+                "    {digits}: 方案已变更,许可停止 the profile has changed, no more cards of it, {issued}/{quantity}"
+            ))?;
+        }
+        let id = if log.licence(&first).is_none() { first } else { next };
+        let licence = behind(row.spec(now), log)
+            .and_then(|spec| spec.licence(id, instance.node, log))
+            .map_err(|why| {
                 Failure::new(
                     format!("脚本中的许可无法授予({why})。"),
                     format!("a licence of the script cannot be granted: {why}; correct the script"),
                 )
             })?;
-            let (line, quantity) = (licence.line.clone(), licence.quantity);
-            self.carry_out(Action::GrantLicence(licence))?;
-            self.room.say(&format!("    {digits}: 已授予 granted to {line}, {quantity} 张 cards"))?;
+        let (line, quantity, digits) = (licence.line.clone(), licence.quantity, to_hex(&id));
+        self.carry_out(Action::GrantLicence(licence))?;
+        self.room.say(&format!("    {digits}: 已授予 granted to {line}, {quantity} 张 cards"))
+    }
+}
+
+/// The licence behind every number that was made of its range: a card is made once, whatever became of the licence.
+fn behind(spec: LicenceSpec, log: &LogState) -> Result<LicenceSpec, String> {
+    let number = |text: &str| grants::serial(text).and_then(|serial| serial_number(&serial));
+    let (Some(first), Some(last)) = (number(&spec.first), number(&spec.last)) else {
+        return Ok(spec);
+    };
+    let same = |known: &&LicenceState| {
+        (&known.licence.applet, to_hex(&known.licence.issuer))
+            == (&spec.applet, spec.issuer.to_ascii_uppercase())
+    };
+    let newest = |known: &LicenceState| {
+        let made = (0..known.licence.span()?).rev().filter(|offset| known.has(*offset));
+        made.filter_map(|offset| serial_number(&known.licence.serial_at(offset)?))
+            .find(|made| (first..=last).contains(made))
+    };
+    let Some(newest) = log.licences().filter(same).filter_map(newest).max() else {
+        return Ok(spec);
+    };
+    let left = u64::try_from(last - newest).unwrap_or(u64::MAX);
+    let quantity = spec.quantity.min(left);
+    match serial_of(newest + 1).filter(|_| left > 0) {
+        Some(next) => Ok(LicenceSpec { first: to_hex(&next), quantity, ..spec }),
+        None => {
+            Err(format!("all card numbers from {} to {} were made; give it others", spec.first, spec.last))
         }
-        Ok(())
     }
 }
 
@@ -125,13 +174,16 @@ impl KeyRow {
 }
 
 impl LicenceRow {
-    /// The same licence has the same id on every run.
-    fn id(&self, instance: &Id) -> Id {
+    /// The same licence has the same id on every run; one that takes its place under another profile has its own.
+    fn id(&self, instance: &Id, profile: Option<Digest>) -> Id {
         let mut hash = Sha256::new();
         hash.update(instance);
         for text in [&self.line, &self.applet, &self.first, &self.last] {
             hash.update(text);
             hash.update([0]);
+        }
+        if let Some(profile) = profile {
+            hash.update(profile);
         }
         let digest: [u8; 32] = hash.finalize().into();
         digest.first_chunk().copied().unwrap_or_default()
@@ -142,7 +194,7 @@ impl LicenceRow {
             line: self.line.clone(),
             applet: self.applet.clone(),
             transport: self.transport.clone(),
-            roles: Vec::new(),
+            roles: self.roles.clone(),
             issuer: self.issuer.clone(),
             first: self.first.clone(),
             last: self.last.clone(),

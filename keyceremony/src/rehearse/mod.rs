@@ -295,7 +295,11 @@ impl<R: BufRead, W: Write> Rehearsal<R, W> {
             let (licence, issued) = (&known.licence, known.issued());
             let (id, line) = (to_hex(&licence.id), &licence.line);
             self.room.say(&format!("    许可 licence     {id} {line} {issued}/{}", licence.quantity))?;
-            self.summary.licence(known);
+            // Programs go on with the licences that give cards.
+            let current = book.state.profile(&licence.applet).map(|(digest, _)| *digest);
+            if current == Some(licence.profile) && !known.revoked {
+                self.summary.licence(known);
+            }
         }
         self.summary.instance(&instance_id, &to_hex(&self.boot), &vkey);
         self.say_head(&book.head, &book.note)

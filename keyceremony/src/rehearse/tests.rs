@@ -1,6 +1,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wire::error::{Refusal, Refused};
@@ -8,6 +8,8 @@ use wire::key::KeyState;
 
 use super::*;
 use crate::fake::Fake;
+
+mod later;
 
 const KEYS: &str = r#"{"applet":"transit","key_set":"purse","role":"tac","level":"root",
     "levels":[{"source":"issuer_id","bytes":8},{"source":"asn_right8","bytes":8}],
@@ -18,6 +20,7 @@ const KEYS: &str = r#"{"applet":"transit","key_set":"purse","role":"tac","level"
 struct Table {
     dir: tempfile::TempDir,
     module: Fake,
+    script: PathBuf,
 }
 
 impl Table {
@@ -27,7 +30,8 @@ impl Table {
         for (name, text) in [("keys.json", KEYS), ("policy.toml", "format = 1\n"), ("ca.pem", "a CA\n")] {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        Self { dir, module }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/settlement-day.toml");
+        Self { dir, module, script }
     }
 
     fn path(&self) -> &Path {
@@ -36,7 +40,7 @@ impl Table {
 
     fn play(&self, answers: &str) -> (Result<Summary, Failure>, String) {
         let options = Options {
-            script: Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/settlement-day.toml"),
+            script: self.script.clone(),
             state: self.path().to_owned(),
             log: self.path().join("log"),
             socket: self.module.socket.clone(),

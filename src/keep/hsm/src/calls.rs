@@ -132,31 +132,3 @@ fn factors(issuer: [u8; 8], serial: &CardSerial, chip: Option<[u8; 8]>) -> Facto
 fn card_key(master: &MasterKey, factors: &Factors) -> Result<CardKey, Refused> {
     master.card_key(factors).map_err(|error| Refused::new(Refusal::CardRange, format!("{error}")))
 }
-
-/// Days since 1970-01-01 of a BCD date (Gregorian; Howard Hinnant's counting from 1 March).
-fn days(date: [u8; 4]) -> i64 {
-    let [century, year, month, day] = date.map(|byte| i64::from(byte >> 4) * 10 + i64::from(byte & 15));
-    let (year, month) = (century * 100 + year, month);
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_days() {
-        for (date, day) in [
-            ([0x19, 0x70, 0x01, 0x01], 0),
-            ([0x20, 0x00, 0x02, 0x29], 11_016),
-            ([0x20, 0x00, 0x03, 0x01], 11_017),
-            ([0x20, 0x26, 0x11, 0x24], 20_781),
-        ] {
-            assert_eq!(days(date), day, "{date:02x?}");
-        }
-    }
-}

@@ -14,13 +14,15 @@ impl Live {
     /// Judges what officers have approved, before it is carried out.
     ///
     /// # Errors
-    /// `KeyAttributes`, `BadProfile`, `BadLicence`.
+    /// `KeyAttributes`, `BadProfile`, `BadLicence`, `WeakTransport`.
     pub(crate) fn check_restrictions(&self, action: &Action) -> Result<(), Refused> {
         match action {
             Action::GenerateKey(key) => self.check_new_key(key),
             Action::ImportKey(import) => self.check_new_key(&import.attributes),
             Action::SetProfile(profile) => self.check_uses(profile).and_then(|()| check_places(profile)),
-            Action::GrantLicence(licence) => self.check_overlap(licence),
+            Action::GrantLicence(licence) => {
+                self.check_strength(licence, &licence.roles).and_then(|()| self.check_overlap(licence))
+            }
             _ => Ok(()),
         }
     }
@@ -87,6 +89,31 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// No card key leaves under a transport key that is weaker than it: who breaks that one has all cards of the line. Licences
+    /// of before may name both; the module is asked again with every request, for the roles that it names.
+    ///
+    /// # Errors
+    /// `WeakTransport`.
+    pub(crate) fn check_strength(&self, licence: &Licence, roles: &[String]) -> Result<(), Refused> {
+        let state = self.log.state();
+        let known = state.key(&licence.transport).zip(state.profile(&licence.applet));
+        let Some((transport, (_, profile))) = known else {
+            return Ok(());
+        };
+        let algorithm = transport.made.attributes.algorithm;
+        let weak = |role: &&ProfileRole| roles.contains(&role.role) && !algorithm.may_wrap(role.algorithm);
+        match profile.roles.iter().find(weak) {
+            None => Ok(()),
+            Some(role) => Err(Refused::new(
+                Refusal::WeakTransport,
+                format!(
+                    "{} is {algorithm}, which is weaker than the {} key of role {}; name 3des roles only, or take an aes transport key",
+                    licence.transport, role.algorithm, role.role
+                ),
+            )),
+        }
     }
 
     /// Two lines with one card between them: neither count would be wrong, and the card would exist twice.

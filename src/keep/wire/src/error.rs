@@ -158,6 +158,8 @@ crate::cbor_code! {
         BadScript = 99, "bad-script";
         /// A client name or key that cannot be enrolled, or is not.
         BadClient = 100, "bad-client";
+        /// The transport key is weaker than a card key that it would wrap.
+        WeakTransport = 101, "weak-transport";
     }
 }
 

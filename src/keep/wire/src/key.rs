@@ -192,6 +192,12 @@ impl Algorithm {
     pub const fn signs(self) -> bool {
         matches!(self, Self::P256 | Self::Sm2)
     }
+
+    /// Whether a transport key of it is as strong as a card key of `inner`: two-key 3DES has 112 bits at most, so that it wraps
+    /// 3DES keys and nothing else (X9.143: a protection key is at least as strong as what it protects).
+    pub const fn may_wrap(self, inner: Self) -> bool {
+        matches!((self, inner), (Self::Tdes, Self::Tdes) | (Self::Aes, Self::Tdes | Self::Sm4 | Self::Aes))
+    }
 }
 
 impl KeyAttributes {

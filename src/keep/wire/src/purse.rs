@@ -164,6 +164,17 @@ pub fn is_date(date: [u8; 4]) -> bool {
     year > 0 && (1..=days).contains(&day)
 }
 
+/// Days since 1970-01-01 of a BCD date (Gregorian; Howard Hinnant's counting from 1 March).
+pub fn days(date: [u8; 4]) -> i64 {
+    let [century, year, month, day] = date.map(|byte| i64::from(byte >> 4) * 10 + i64::from(byte & 15));
+    let (year, month) = (century * 100 + year, month);
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
 /// Whether a BCD time is one of a day.
 pub fn is_time(time: [u8; 3]) -> bool {
     let [hour, minute, second] = time;
@@ -215,6 +226,18 @@ mod tests {
 
     /// Vector `clearing-line-ascii` of card-crypto.
     const LINE: &str = "0000000000010000310100001234567800031010000123456783101000012345678001000002710000001F40000251C090000000111223344556611223344556600000029100000012320240131093015D00A87B60101000612345000123450009999999900000007LINE-42             000008150000009920240131060000010202401312200001A1B2C3D4                              ";
+
+    #[test]
+    fn dates_are_days() {
+        for (date, day) in [
+            ([0x19, 0x70, 0x01, 0x01], 0),
+            ([0x20, 0x00, 0x02, 0x29], 11_016),
+            ([0x20, 0x00, 0x03, 0x01], 11_017),
+            ([0x20, 0x26, 0x11, 0x24], 20_781),
+        ] {
+            assert_eq!(days(date), day, "{date:02x?}");
+        }
+    }
 
     #[test]
     fn the_published_line() {

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use wire::cbor::{Bytes, Cbor};
-use wire::key::{Algorithm, KeyId};
+use wire::key::{Algorithm, FactorSource, KeyId};
 use wire::licence::{KeyBlockHeader, SealedKeyBlock};
 use zeroize::Zeroizing;
 
 use super::unwrap::{Opened, unwrap};
 use super::vector::Vector;
 use super::{ARENA, CIPHERS, card_key, secret};
-use crate::card_key::CardKey;
+use crate::card_key::{CardKey, Factors};
+use crate::master::MasterKey;
 use crate::sealed::open_block;
 use crate::selftest::KnownAnswers;
 use crate::tr31::{BlockHeader, bind_b};
@@ -107,6 +108,35 @@ fn golden_blocks() {
     golden("sealed-v1.cbor", &block.to_cbor());
     let opened = open_block(&kbpk(Algorithm::Aes), &block.header, &block.sealed).unwrap();
     assert_eq!(*opened, load_key("sm4"));
+}
+
+/// A line's key set under a 3DES transport key: `serial role kcv block` in each line (SPEC.md §Golden files). keyd's golden answer has these
+/// blocks, and psec reads them there.
+#[test]
+fn golden_key_set() {
+    let kbpk = Vector::named("tr31-B").input("kbpk");
+    let licence = "5A".repeat(16);
+    let mut text = String::new();
+    for end in [0x78, 0x79] {
+        let serial = [0x00, 0x00, 0x31, 0x01, 0x00, 0x00, 0x12, 0x34, 0x56, end];
+        let [_, _, card @ ..] = serial;
+        let factors = Factors { issuer: [0x26, 0x60, 0xff, 0xff, 0, 0, 0, 1], card, chip: None };
+        let serial = wire::purse::to_hex(&serial);
+        for (role, usage, master) in
+            [("load", *b"13", b"load master key!"), ("tac", *b"16", b"tac master key.!")]
+        {
+            let levels = vec![FactorSource::ISSUER_ID, FactorSource::ASN_RIGHT8];
+            let master = MasterKey::new(secret(&ARENA, master), Algorithm::Tdes, levels).unwrap();
+            let key = master.card_key(&factors).unwrap();
+            let label = format!("{serial}/{role}/{licence}");
+            let header = BlockHeader { usage, mode: b'N', version: 1, label };
+            let block = transport(Algorithm::Tdes, &kbpk).tr31(&header, &key, &mut counting).unwrap();
+            assert_eq!(unwrap(&kbpk, block.as_bytes()).unwrap().key(), Some(&key.bytes()[..]));
+            let kcv = wire::purse::to_hex(&key.kcv());
+            text += &format!("{serial} {role} {kcv} {block}\n");
+        }
+    }
+    golden("key-set-b-3des-v1.txt", text.as_bytes());
 }
 
 #[test]

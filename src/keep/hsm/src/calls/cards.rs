@@ -87,6 +87,11 @@ impl Live {
         if fingerprint != Some(licence.fingerprint) {
             return Err(Refused::new(Refusal::TransportKey, "the transport key is not the licence's"));
         }
+        // WRITE KEY commands are under the card's own control key.
+        if request.form != KeyForm::WriteKey {
+            let wanted: Vec<String> = roles.iter().map(|(role, _)| role.role.clone()).collect();
+            self.check_strength(&licence, &wanted)?;
+        }
         let control = match (request.form, &profile.control) {
             (KeyForm::WriteKey, Some(control)) => {
                 let role = profile.role(control).ok_or_else(super::no_such_key)?;

@@ -13,7 +13,6 @@ use wire::frame::{LIST_PART_MAX, ListBytes, ListPart, ListSign, ListSignature, P
 use wire::key::{KeyId, KeyState, Usage};
 use wire::list::{BODY_MAX, List, ListKind, REMOVALS_MAX, TRAILER_LEN};
 
-use super::days;
 use crate::held::Held;
 use crate::module::{Live, Module};
 
@@ -166,25 +165,13 @@ fn judge(reading: &Reading, wall: &Wall) -> Result<Judged, Refused> {
         return Err(Refused::new(Refusal::TooLarge, why));
     }
     let removed = match (base, &wall.known) {
-        (Some(base), _) if lets_all_go(base, &reading.list, wall.day) => {
-            let nobody = List { singles: vec![], ranges: vec![], ..effective.clone() };
-            nobody.removed_since(base, REMOVALS_MAX)
-        }
-        (Some(base), _) => effective.removed_since(base, REMOVALS_MAX),
+        (Some(base), _) => effective.leaving(base, &reading.list, wall.day, REMOVALS_MAX),
         (None, None) => 0,
         // Nobody knows who leaves.
         (None, Some(_)) => REMOVALS_MAX + 1,
     };
     let (singles, ranges) = (effective.singles.len() as u64, effective.ranges.len() as u64);
     Ok(Judged { digest: Sha256::digest(&body).into(), singles, ranges, removed })
-}
-
-/// Whether everybody on the list in force gets through sooner with this one: it ends before that one does, has ended already, or
-/// leaves a gap before it begins.
-fn lets_all_go(base: &List, next: &List, today: u64) -> bool {
-    let today = i64::try_from(today).unwrap_or(i64::MAX);
-    let gap = next.valid_from > base.valid_from && days(next.valid_from) > today + 1;
-    next.valid_to < base.valid_to || days(next.valid_to) < today || gap
 }
 
 impl Reading {

@@ -11,10 +11,10 @@ use wire::command::{Id, PublicKey};
 use wire::error::{Refusal, Refused};
 use wire::frame::{LoadAnswer, LoadAuthorize, Prepared};
 use wire::key::{SessionRule, Usage};
-use wire::purse::{is_date, is_time, to_hex};
+use wire::purse::{days, is_date, is_time, to_hex};
 use wire::token::{LedgerToken, token_bytes};
 
-use super::{days, factors, no_such_key};
+use super::{factors, no_such_key};
 use crate::module::{Live, Module};
 
 /// The electronic deposit (ED); the electronic purse (EP) is 2.

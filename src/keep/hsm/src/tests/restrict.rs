@@ -176,3 +176,50 @@ fn a_card_number_has_one_live_licence() {
     let digest = Mint::profile(2).digest();
     other(&|licence| (licence.profile, licence.id) = (digest, [0x25; 16])).unwrap();
 }
+
+/// X9.143: a protection key is at least as strong as what it protects.
+#[test]
+fn two_key_3des_wraps_3des_and_nothing_else() {
+    let mint = Mint::new();
+    let transport = id("transit/perso/line-2", 1);
+    generate(&mint, key("transit/perso/line-2", Algorithm::Tdes, &[Usage::WrapKeys])).unwrap();
+    mint.set(&transport, wire::key::KeyState::Active).unwrap();
+    mint.decide(Action::SetProfile(Mint::profile(1))).unwrap();
+    let licence = |roles: &[&str], at: u8| {
+        let fingerprint = mint.fingerprint(&transport);
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        let (first, last) = (serial(u64::from(at) * 100), serial(u64::from(at) * 100 + 99));
+        let transport = transport.clone();
+        Licence { id: [at; 16], transport, fingerprint, roles, first, last, ..mint.licence(5) }
+    };
+    let ask = |at: u8, form: KeyForm, roles: &[&str]| {
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        let card = CardItem { serial: serial(u64::from(at) * 100), chip: None, challenge: None };
+        let request = CardKeys { licence: [at; 16], roles, cards: vec![card], ..request(form, &[]) };
+        mint.ask(KeydRequest::CardKeys(request))
+    };
+    for roles in [&["control", "load"][..], &["load"], &["external", "control"]] {
+        let refused = mint.decide(Action::GrantLicence(licence(roles, 1))).unwrap_err();
+        assert_eq!(refused.code, Refusal::WeakTransport, "{roles:?}");
+        assert!(
+            refused.message.contains("line-2@01 is 3des") && refused.message.contains("aes"),
+            "{refused}"
+        );
+    }
+    // The cards in the field: 3DES under version B stays.
+    mint.decide(Action::GrantLicence(licence(&["control"], 2))).unwrap();
+    let Prepared::CardKeys(sets) = ask(2, KeyForm::Tr31, &[]).unwrap() else { panic!() };
+    assert!(sets.cards[0].keys[0].block.starts_with(b"B01"), "{sets:?}");
+
+    // A licence that the log has from before the rule is read, and gives what is as strong as its key.
+    let old = mint.people.signed(Action::GrantLicence(licence(&["control", "load"], 3)));
+    let event = Event::Command(CommandEvent { command: Bytes(old), made: None, card: None });
+    mint.module.live(|live| live.log.make(&mint.module.random, event, None)).unwrap();
+    for form in [KeyForm::Tr31, KeyForm::Sealed] {
+        for roles in [&[][..], &["load"], &["control", "load"]] {
+            assert_eq!(ask(3, form, roles).unwrap_err().code, Refusal::WeakTransport, "{form} {roles:?}");
+        }
+    }
+    let Prepared::CardKeys(sets) = ask(3, KeyForm::Sealed, &["control"]).unwrap() else { panic!() };
+    assert_eq!(sets.issued, 1, "what was refused was not counted");
+}

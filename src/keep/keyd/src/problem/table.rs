@@ -171,6 +171,8 @@ rows! {
         "The officers look at it and reset the budget.";
     BAD_SCRIPT = "bad-script" 422 Changed, "No card command may have these fields", "卡片指令字段不合法",
         "Correct the fields as the detail says.";
+    WEAK_TRANSPORT = "weak-transport" 409 Acted, "The transport key is weaker than a card key that it would wrap", "传输密钥强度低于所保护的卡片密钥",
+        "Name 3DES roles only, or have the officers grant a licence under an AES transport key.";
 }
 
 rows! {
@@ -267,6 +269,7 @@ pub(crate) const fn of_module(code: Code) -> Option<&'static Row> {
         Code::TokenDate => &TOKEN_DATE,
         Code::Withheld => &WITHHELD,
         Code::BadScript => &BAD_SCRIPT,
+        Code::WeakTransport => &WEAK_TRANSPORT,
         _ => return None,
     })
 }

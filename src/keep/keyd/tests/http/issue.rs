@@ -284,6 +284,7 @@ async fn what_the_module_refuses_is_told_with_its_code() {
                 (Refusal::CardSpoiled, 409),
                 (Refusal::ProfileChanged, 409),
                 (Refusal::TransportKey, 409),
+                (Refusal::WeakTransport, 409),
                 (Refusal::CardChip, 409),
                 (Refusal::BadLicence, 422),
                 (Refusal::Busy, 503),
@@ -421,4 +422,43 @@ async fn the_quota_of_card_keys_counts_cards() {
         }
     }
     assert_eq!(codes, [200, 200, 429]);
+}
+
+/// Readers have quotas too. What is asked at once is more than one in a second, however slow the machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_have_quotas() {
+    let house = House::with_policy(|policy| {
+        format!(
+            "{policy}\n[roles.readers]\nclients = ['readers/*']\n[[roles.readers.grants]]\n\
+             operations = ['keys-read', 'blacklists-read']\nlineages = ['transit/blacklist/*']\nitems_per_second = 1\n"
+        )
+    });
+    let keyd = house.run();
+    for (path, answer) in [("/v1/keys", 200), ("/v1/blacklists/transit", 404)] {
+        let leaf = house.leaf("readers/one");
+        let mut senders = Vec::new();
+        for _ in 0..6 {
+            senders.push(house.connect(&keyd, &leaf).await);
+        }
+        let mut asked = tokio::task::JoinSet::new();
+        for mut sender in senders {
+            asked.spawn(async move { send(&mut sender, "GET", path, &[], "").await });
+        }
+        let replies = asked.join_all().await;
+        let with =
+            |status: u16| replies.iter().filter(|reply| reply.status.as_u16() == status).collect::<Vec<_>>();
+        let (answered, refused) = (with(answer), with(429));
+        assert!(!answered.is_empty() && !refused.is_empty(), "{path}: {} {}", answered.len(), refused.len());
+        assert_eq!(answered.len() + refused.len(), replies.len(), "{path}");
+        for reply in refused {
+            assert_eq!(
+                (reply.code().as_str(), reply.headers["retry-after"].as_bytes()),
+                ("quota", &b"1"[..]),
+                "{path}"
+            );
+        }
+        // The other's operation has a quota of its own, and so has another reader.
+        let other = house.get(&keyd, "readers/two", path).await;
+        assert_eq!(other.status.as_u16(), answer, "{path}");
+    }
 }

@@ -60,7 +60,7 @@ impl CardKeysRequest {
         Ok(CardKeys {
             client: client.to_owned(),
             licence: hex(&self.licence, "licence must be 32 hex digits")?,
-            form: KeyForm::from_name(&self.form).ok_or("form must be sealed, tr31 or write-key")?,
+            form: KeyForm::from_name(&self.form).ok_or("form must be sealed or tr31, or write-key for a card that has its own control key; a fresh chip is written from sealed or tr31")?,
             roles: self.roles.clone(),
             cards: self.cards.iter().map(card).collect::<Result<_, FieldError>>()?,
         })

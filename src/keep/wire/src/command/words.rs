@@ -204,6 +204,15 @@ fn token_key(key: &TokenKey) -> Words {
 
 fn list(list: &ApprovedList) -> Words {
     let (wall, epoch, removed, digest) = (&list.wall, list.epoch, list.removed, to_hex(&list.digest));
+    if removed == ApprovedList::UNKNOWN {
+        return (
+            format!("批准 {wall} 黑名单第 {epoch} 期,现行名单已丢失,无人能说明移出哪些卡,SHA-256 {digest}"),
+            format!(
+                "approve blacklist epoch {epoch} of {wall} without the list in force, which is lost: nobody can say how many cards \
+                 it takes off; SHA-256 {digest}"
+            ),
+        );
+    }
     (
         format!("批准 {wall} 黑名单第 {epoch} 期,移出 {removed} 张卡,SHA-256 {digest}"),
         format!(

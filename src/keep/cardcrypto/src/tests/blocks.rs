@@ -116,7 +116,7 @@ fn golden_blocks() {
 fn golden_key_set() {
     let kbpk = Vector::named("tr31-B").input("kbpk");
     let licence = "5A".repeat(16);
-    let mut text = String::new();
+    let mut rows = Vec::new();
     for end in [0x78, 0x79] {
         let serial = [0x00, 0x00, 0x31, 0x01, 0x00, 0x00, 0x12, 0x34, 0x56, end];
         let [_, _, card @ ..] = serial;
@@ -133,10 +133,10 @@ fn golden_key_set() {
             let block = transport(Algorithm::Tdes, &kbpk).tr31(&header, &key, &mut counting).unwrap();
             assert_eq!(unwrap(&kbpk, block.as_bytes()).unwrap().key(), Some(&key.bytes()[..]));
             let kcv = wire::purse::to_hex(&key.kcv());
-            text += &format!("{serial} {role} {kcv} {block}\n");
+            rows.push(format!("{serial} {role} {kcv} {block}\n"));
         }
     }
-    golden("key-set-b-3des-v1.txt", text.as_bytes());
+    golden("key-set-b-3des-v1.txt", rows.concat().as_bytes());
 }
 
 #[test]

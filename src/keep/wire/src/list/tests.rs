@@ -124,7 +124,7 @@ fn a_lower_level_is_a_removal() {
 fn leaving_is_getting_through_sooner() {
     let base = List { version: 7, ..full(&[1, 2, 3, 4], &[(0x20, 0x29)]) };
     let day = |text: &str| crate::purse::bcd(text.as_bytes()).unwrap();
-    let today = u64::try_from(crate::purse::days(day("20260301"))).unwrap();
+    let today = u64::try_from(days(day("20260301"))).unwrap();
     let leaving = |next: &List| List::follow(Some(&base), next).unwrap().leaving(&base, next, today, 1_000);
     let next = |edit: &dyn Fn(&mut List)| {
         let mut next = List { version: 8, ..base.clone() };

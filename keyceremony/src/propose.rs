@@ -13,7 +13,7 @@ use wire::command::{
 use wire::key::{
     Algorithm, KeyAttributes, KeyId, KeyState, KeyVersion, LEVELS_MAX, Level, Lineage, SessionRule, Usage,
 };
-use wire::witness::{GRACE_DEFAULT, Prune, Witness, WitnessSet};
+use wire::witness::{GRACE_DEFAULT, Witness, WitnessSet};
 
 use crate::client;
 use crate::failure::Failure;
@@ -183,12 +183,6 @@ pub(crate) enum Proposal {
     },
     /// DANGER: end witnessing; a rollback of the log to the newest floor is possible again. 危险:停止日志见证
     EndWitnesses,
-    /// Let old files of the log go; nothing younger than 183 days. 准许清理旧日志文件
-    Prune {
-        /// The first entry that stays.
-        #[arg(long, value_name = "INDEX")]
-        below: u64,
-    },
     /// DANGER: wipe every key from the module until it is restarted and unsealed. 危险:清除模块中的全部密钥
     Zeroise,
 }
@@ -222,7 +216,6 @@ impl Proposal {
             Self::EndWitnesses => {
                 Action::SetWitnesses(WitnessSet { witnesses: Vec::new(), quorum: 0, grace: 0 })
             }
-            Self::Prune { below } => Action::Prune(Prune { below: *below }),
             Self::ApproveList { file, base, wall, log, .. } => {
                 Action::ApproveList(grants::list(file, base.as_deref(), wall, log, instance)?)
             }

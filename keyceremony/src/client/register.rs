@@ -1,8 +1,10 @@
 //! The register beside the authority (SPEC.md §Register of clients' certificates): every certificate and every revocation
 //! list that it signed, one JSON object a line, in order. What is not written there is not given out.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wire::purse::to_hex;
@@ -96,19 +98,22 @@ struct Old {
 pub(crate) struct Register {
     path: PathBuf,
     rows: Vec<Row>,
+    /// Its directory, locked from before it was read: it is written as a whole, and two who write would lose a line.
+    _lock: Option<File>,
 }
 
 impl Register {
-    /// Reads the register of the authority with this certificate (DER); one that is not there is begun.
+    /// Reads the register of the authority with this certificate (DER), for this process alone; one that is not there is begun.
     pub(crate) fn open(path: &Path, certificate: &[u8]) -> Result<Self, Failure> {
         let whose = Row::Authority(Whose {
             format: FORMAT.to_owned(),
             certificate: to_hex(&Sha256::digest(certificate)),
         });
+        let lock = lock(path)?;
         if !path.exists() {
-            return Ok(Self { path: path.to_owned(), rows: vec![whose] });
+            return Ok(Self { path: path.to_owned(), rows: vec![whose], _lock: Some(lock) });
         }
-        let mut register = Self::read(path)?;
+        let mut register = Self { _lock: Some(lock), ..Self::read(path)? };
         if let Some(Row::Issued(_)) = register.rows.first() {
             // Written before registers had a head: it becomes this authority's with its next line.
             register.rows.insert(0, whose.clone());
@@ -133,7 +138,7 @@ impl Register {
                 format!("the register {path} is damaged, or of another format; restore it from its backup"),
             )
         })?;
-        Ok(Self { path: path.to_owned(), rows })
+        Ok(Self { path: path.to_owned(), rows, _lock: None })
     }
 
     /// Every certificate, oldest first.
@@ -187,6 +192,21 @@ impl Register {
         let text = text(&self.rows).or_fail("证书名录无法写出。", "the register has no text")?;
         files::replace(&self.path, text.as_bytes(), files::PUBLIC)
     }
+}
+
+fn lock(path: &Path) -> Result<File, Failure> {
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let failed =
+        ("名录所在目录不可用。", format!("the register's directory {} cannot be opened", folder.display()));
+    let lock = File::open(folder).or_fail(failed.0, &failed.1)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Failure::new(
+            "另一个 keyceremony client 正在使用名录;请等它结束后重试。",
+            "another keyceremony client works on the register; wait until it has ended, then say this again",
+        )
+    })?;
+    Ok(lock)
 }
 
 fn text(rows: &[Row]) -> serde_json::Result<String> {
@@ -283,13 +303,17 @@ mod tests {
         let mut register = Register::open(&path, b"authority").unwrap();
         register.add_issued(issued("41", 5)).unwrap();
         register.add_list(list(1, 6, &["41"])).unwrap();
+        let failure = Register::open(&path, b"authority").unwrap_err().to_string();
+        assert!(failure.contains("another keyceremony client"), "two who write lose a line: {failure}");
+        drop(register);
         let again = Register::open(&path, b"authority").unwrap();
         assert_eq!(again.issued().count(), 1);
         assert_eq!(again.list(), Some(&list(1, 6, &["41"])));
-        let failure = Register::open(&path, b"another").unwrap_err().to_string();
-        assert!(failure.contains("another authority"), "{failure}");
         assert_eq!(again.time(6).unwrap(), 6);
         assert!(again.time(5).unwrap_err().to_string().contains("clock"));
+        drop(again);
+        let failure = Register::open(&path, b"another").unwrap_err().to_string();
+        assert!(failure.contains("another authority"), "{failure}");
         let good = fs::read_to_string(&path).unwrap();
         let (head, _) = good.split_once('\n').unwrap();
         for (what, bad) in [

@@ -7,6 +7,7 @@ use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject as _;
+use wire::client::client_name;
 use wire::command::Digest;
 use x509_cert::attr::Attribute;
 use x509_cert::der::asn1::ObjectIdentifier;
@@ -175,7 +176,7 @@ fn name_of(wishes: &[Extension]) -> Result<String, String> {
     if name.len() > NAME_MAX {
         return Err(format!("its name has {} characters; {NAME_MAX} are possible", name.len()));
     }
-    if !is_spiffe(name) {
+    if client_name(name).is_none() {
         return Err(format!(
             "'{}' is not like spiffe://weihai.example/perso/line-1: no wildcard, no empty segment, nothing but letters, \
              digits, '.', '-' and '_'",
@@ -188,16 +189,4 @@ fn name_of(wishes: &[Extension]) -> Result<String, String> {
 fn read<T: for<'a> Decode<'a>>(wish: &Extension) -> Result<T, String> {
     T::from_der(wish.extn_value.as_bytes())
         .map_err(|_| format!("its extension {} cannot be read", wish.extn_id))
-}
-
-/// The one text form of a client's name, as keyd reads it: `spiffe://`, a trust domain in lower case, a path.
-fn is_spiffe(name: &str) -> bool {
-    let Some((domain, path)) = name.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')) else {
-        return false;
-    };
-    let in_domain =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
-    let in_segment = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let segment = |text: &str| !matches!(text, "" | "." | "..") && text.bytes().all(in_segment);
-    (1..=128).contains(&domain.len()) && domain.bytes().all(in_domain) && path.split('/').all(segment)
 }

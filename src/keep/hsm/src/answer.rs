@@ -1,5 +1,7 @@
 //! What the module answers to each request, once the table permits it.
 
+use std::time::Instant;
+
 use translog::entry::{Event, TruncatedEvent};
 use wire::cbor::Empty;
 use wire::error::{Refusal, Refused};
@@ -10,6 +12,7 @@ use wire::frame::{
 
 use crate::batch::{self, Batch};
 use crate::calls::ListBuffer;
+use crate::command::Door;
 use crate::module::{KEYD_WAIT, Live, Module, OFFICER_WAIT, Phase, wrong_state};
 use crate::table;
 
@@ -19,7 +22,7 @@ const NAME_MAX: usize = 256;
 /// Assertions in one frame.
 const ASSERTIONS_MAX: usize = 256;
 
-/// One connection of keyd's: at most one open batch, and whether it collects.
+/// One connection of keyd's: at most one open batch and one list that gathers.
 #[derive(Debug, Default)]
 pub struct Connection {
     batch: Option<Box<Batch>>,
@@ -108,7 +111,7 @@ impl Module {
             KeydRequest::Records(records) => self.take_records(records),
             KeydRequest::ReplayEnd(end) => self.replay_end(&end),
             KeydRequest::Command(bytes) => {
-                let done = self.command(&bytes, KEYD_WAIT)?;
+                let done = self.command(&bytes, Door::Keyd, Instant::now() + KEYD_WAIT)?;
                 Ok(KeydResponse::CommandDone(done))
             }
             KeydRequest::Licence(query) => {
@@ -158,12 +161,13 @@ impl Module {
             OfficerRequest::Unseal(share) => self.unseal(&share).map(OfficerResponse::Progress),
             OfficerRequest::Floor(bytes) => self.floor(&bytes).map(|()| OfficerResponse::Done(Empty {})),
             OfficerRequest::Command(bytes) => {
-                let done = self.command(&bytes, OFFICER_WAIT)?;
-                self.settle(done, OFFICER_WAIT).map(OfficerResponse::CommandDone)
+                let deadline = Instant::now() + OFFICER_WAIT;
+                let done = self.command(&bytes, Door::Officers, deadline)?;
+                self.settle(done, deadline).map(OfficerResponse::CommandDone)
             }
             OfficerRequest::Component(component) => {
                 let done = self.component(&component)?;
-                self.settle(done, OFFICER_WAIT).map(OfficerResponse::CommandDone)
+                self.settle(done, Instant::now() + OFFICER_WAIT).map(OfficerResponse::CommandDone)
             }
             OfficerRequest::Abort(_) => {
                 self.abort();

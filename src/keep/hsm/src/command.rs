@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use securemem::Secret;
 use sha2::{Digest as _, Sha256};
@@ -17,11 +17,18 @@ use wire::purse::to_hex;
 use crate::held::{Held, key_len};
 use crate::log::Safe;
 use crate::module::{Live, Module, progress, stored};
-use crate::root::{KEY_LEN, record_digest};
+use crate::root::{KEY_LEN, full, no_memory, record_digest};
 use crate::signer::Signer;
 
 /// Imports that wait for their components.
 const IMPORTS_MAX: usize = 8;
+
+/// How far a command came at once.
+enum Begun {
+    Done(CommandDone),
+    /// Its intent's index, and how safe that must be.
+    Announced(u64, Safe),
+}
 
 /// An approved import and the components that are there.
 #[derive(Debug)]
@@ -31,30 +38,51 @@ pub(crate) struct Import {
     components: BTreeMap<String, Secret>,
 }
 
+/// Where a command comes in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Door {
+    /// Relayed by keyd, which may bring what it likes.
+    Keyd,
+    /// The officers' own socket.
+    Officers,
+}
+
 impl Module {
     /// Carries out a signed command, or starts an import, in two steps: an intent is logged and safe before anything is done
     /// about the command, and its entry or a closed intent is the outcome (translog's SPEC.md §State, Intents).
-    pub(crate) fn command(&self, bytes: &[u8], patience: Duration) -> Result<CommandDone, Refused> {
+    pub(crate) fn command(
+        &self,
+        bytes: &[u8],
+        door: Door,
+        deadline: Instant,
+    ) -> Result<CommandDone, Refused> {
         let signed = SignedCommand::from_cbor(bytes).map_err(|error| {
             Refused::new(Refusal::BadCommand, format!("the signed command is not canonical: {error}"))
         })?;
-        // Whoever wipes a module is in a hurry, and keyd or the witnesses may be what he runs from: one step.
-        let wiped = self.live_unseen(|live| {
-            let command = check(live, &signed)?;
-            let wipe = matches!(command.action, Action::Zeroise(_));
-            wipe.then(|| self.carry_out(live, command, bytes)).transpose()
+        let begun = self.live_unseen(|live| {
+            let command = check(live, &signed, door)?;
+            // Whoever wipes a module is in a hurry, and keyd or the witnesses may be what he runs from: one step.
+            if matches!(command.action, Action::Zeroise(_)) {
+                return self.carry_out(live, command, bytes).map(Begun::Done);
+            }
+            self.announce(live, &command, bytes)
         })?;
-        if let Some(done) = wiped {
-            return Ok(done);
-        }
-        let (intent, safe) = self.live_unseen(|live| self.announce(live, &signed, bytes))?;
-        self.wait(intent, safe, patience).map_err(|refused| Refused {
+        let (intent, safe) = match begun {
+            Begun::Done(done) => return Ok(done),
+            Begun::Announced(intent, safe) => (intent, safe),
+        };
+        self.wait(intent, safe, deadline).map_err(|refused| Refused {
             message: format!("nothing is done yet: {}; submit the command again", refused.message),
             ..refused
         })?;
         self.live_unseen(|live| {
+            if !live.log.state().intents().any(|(index, _)| index == intent) {
+                let why =
+                    "it was submitted with other approvals meanwhile, or carried out: look into the log";
+                return Err(Refused::new(Refusal::CommandUsed, why));
+            }
             // Time has passed: the window, the officer set and the state of things are looked at again.
-            let done = check(live, &signed).and_then(|command| self.carry_out(live, command, bytes));
+            let done = check(live, &signed, door).and_then(|command| self.carry_out(live, command, bytes));
             if let Err(refused) = &done {
                 self.close_intent(live, intent, refused.code)?;
             }
@@ -62,34 +90,35 @@ impl Module {
         })
     }
 
-    /// Logs the intent, or finds it: a command that is submitted again goes on where it was.
-    fn announce(
-        &self,
-        live: &mut Live,
-        signed: &SignedCommand,
-        bytes: &[u8],
-    ) -> Result<(u64, Safe), Refused> {
-        let command = check(live, signed)?;
+    /// Logs the intent, or finds it: a command that is submitted again goes on where it was. With other approvals it begins
+    /// anew, or whoever relays it could lay an intent across it that nobody else has the bytes of.
+    fn announce(&self, live: &mut Live, command: &Command, bytes: &[u8]) -> Result<Begun, Refused> {
         // Witnesses that are to be replaced are not asked.
         let safe =
             if matches!(command.action, Action::SetWitnesses(_)) { Safe::Durable } else { Safe::Cosigned };
         let digest: Digest = Sha256::digest(bytes).into();
         let open = live.log.state().intents().find(|(_, open)| !open.orphan && open.command == command.id);
         if let Some((index, known)) = open.map(|(index, open)| (index, open.digest)) {
-            return if known == digest {
-                Ok((index, safe))
-            } else {
-                let why = "this command is under way with other approvals; submit those again";
-                Err(Refused::new(Refusal::CommandUsed, why))
-            };
+            if known == digest {
+                return Ok(Begun::Announced(index, safe));
+            }
+            if live.imports.contains_key(&command.id) {
+                let why = "this import is under way, with other approvals: enter its components";
+                return Err(Refused::new(Refusal::CommandUsed, why));
+            }
+            live.log.room()?;
+            self.close_intent(live, index, Refusal::CommandUsed)?;
         }
         live.log.room()?;
         let event = IntentEvent { command: command.id, digest, action: command.action.tag() };
-        Ok((live.log.make(&self.random, Event::Intent(event), None)?, safe))
+        Ok(Begun::Announced(live.log.make(&self.random, Event::Intent(event), None)?, safe))
     }
 
     fn carry_out(&self, live: &mut Live, command: Command, bytes: &[u8]) -> Result<CommandDone, Refused> {
-        live.log.room()?;
+        // keyd can fill the queue; that must not keep a module from being wiped.
+        if !matches!(command.action, Action::Zeroise(_)) {
+            live.log.room()?;
+        }
         live.check_restrictions(&command.action)?;
         match command.action {
             Action::ImportKey(spec) => live.start_import(command.id, bytes, spec),
@@ -127,10 +156,7 @@ impl Module {
             Signer::generate(&self.arena, &self.random, algorithm)?
         } else {
             let drawn = self.arena.alloc(KEY_LEN, |bytes| self.random.fill(bytes));
-            drawn.map_err(|error| match error {
-                securemem::AllocError::Fill(refused) => refused,
-                securemem::AllocError::Full => full(),
-            })?
+            drawn.map_err(no_memory)?
         };
         let kcv = match algorithm {
             Algorithm::P256 | Algorithm::Sm2 => Signer::kcv_of(&key, algorithm)?,
@@ -236,9 +262,9 @@ impl Module {
         let signed = SignedCommand::from_cbor(&import.signed).map_err(|_| {
             Refused::new(Refusal::BadCommand, "the import's command is gone; submit it again")
         })?;
-        let command = check(live, &signed)?;
+        let command = check(live, &signed, Door::Officers)?;
         live.check_restrictions(&command.action)?;
-        let mut key = self.arena.zeroed(KEY_LEN).map_err(|_| full())?;
+        let mut key = self.arena.zeroed(KEY_LEN).map_err(full)?;
         for component in import.components.values() {
             component
                 .with(|part| key.with_mut(|key| key.iter_mut().zip(part).for_each(|(to, from)| *to ^= from)));
@@ -260,7 +286,7 @@ impl Module {
 }
 
 /// A command that the officers approved and that is possible now.
-fn check(live: &Live, signed: &SignedCommand) -> Result<Command, Refused> {
+fn check(live: &Live, signed: &SignedCommand, door: Door) -> Result<Command, Refused> {
     let officers = live.log.state().instance().map(|known| &known.officers);
     let command = wire::quorum::check(signed, officers)?;
     live.log.state().check_command(&command)?;
@@ -269,8 +295,10 @@ fn check(live: &Live, signed: &SignedCommand) -> Result<Command, Refused> {
             Refusal::CommandKind,
             "genesis and floor have their own place on the officers' socket",
         )),
-        // A set of witnesses that is dead must not hold the instance or its keys for ever; what officers did is in the log.
-        Action::SetWitnesses(_) | Action::Zeroise(_) => Ok(command),
+        Action::Zeroise(_) => Ok(command),
+        // A set of witnesses that is dead must not hold the instance for ever. keyd may have this command from another history than
+        // the one it serves, so that officers bring it themselves.
+        Action::SetWitnesses(_) if door == Door::Officers => Ok(command),
         _ => live.log.begun().map(|()| command),
     }
 }
@@ -374,8 +402,4 @@ fn refuse_weak(algorithm: Algorithm, key: &Secret) -> Result<(), Refused> {
 
 fn kcv(algorithm: Algorithm, key: &Secret) -> [u8; 3] {
     key.with(|key| key.first_chunk().map(|key| cardcrypto::kcv(algorithm, key))).unwrap_or_default()
-}
-
-fn full() -> Refused {
-    Refused::new(Refusal::Busy, "the module's secret memory is full")
 }

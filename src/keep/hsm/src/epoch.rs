@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use securemem::{AllocError, Arena, Secret};
+use securemem::{Arena, Secret};
 use translog::epoch::Epoch;
-use wire::error::{Refusal, Refused};
+use wire::error::Refused;
 
 use crate::random::Random;
+use crate::root::no_memory;
 
 /// Hours that an epoch lasts unless the command line says less.
 pub const EPOCH_HOURS_DEFAULT: u64 = 24;
@@ -36,10 +37,7 @@ pub(crate) struct EpochKey {
 
 impl EpochKey {
     pub(crate) fn generate(arena: &Arena, random: &Random) -> Result<Self, Refused> {
-        let seed = arena.alloc(32, |bytes| random.fill(bytes)).map_err(|error| match error {
-            AllocError::Fill(refused) => refused,
-            AllocError::Full => Refused::new(Refusal::Busy, "the module's secret memory is full"),
-        })?;
+        let seed = arena.alloc(32, |bytes| random.fill(bytes)).map_err(no_memory)?;
         let public = ed25519(&seed).verifying_key().to_bytes();
         Ok(Self { seed, public })
     }

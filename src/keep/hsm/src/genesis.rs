@@ -1,6 +1,7 @@
 //! Genesis: a root is made, split, each share proved good by its custodian, and only then does the instance exist.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use securemem::Secret;
 use translog::entry::{Event, GenesisEvent};
@@ -238,7 +239,7 @@ impl Module {
         inner.one_time.forget(Purpose::Prove);
         drop(inner);
         self.notify();
-        let waited = self.wait(index, Safe::Durable, OFFICER_WAIT);
+        let waited = self.wait(index, Safe::Durable, Instant::now() + OFFICER_WAIT);
         waited.map_err(|refused| Refused {
             message: format!("it is done, but {}: look after keyd", refused.message),
             ..refused

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use securemem::{Arena, Secret};
 use translog::entry::{ENTRY_MAX, Entry, EpochEvent, Event, HeartbeatEvent, WitnessEvent};
-use translog::note::{Checkpoint, VerifierKey, open_checkpoint, sign_checkpoint, sign_head};
+use translog::note::{Checkpoint, VerifierKey, open_checkpoint, sign_head};
 use translog::state::LogState;
 use translog::tree::{Frontier, Hash, leaf_hash};
 use wire::cbor::{Bytes, Cbor};
@@ -226,12 +226,13 @@ impl Log {
         }
         self.durable_root = ack.root;
         self.heads = self.heads.split_off(&(ack.durable + 1));
-        self.let_go();
+        // The closed epoch has nothing left to sign once the head that ends it is durable.
+        self.epochs.let_go(self.durable);
         Ok(true)
     }
 
     /// What keyd has to make durable next, with a signed head over it.
-    pub(crate) fn collect(&mut self) -> Collected {
+    pub(crate) fn collect(&mut self) -> Result<Collected, Refused> {
         let mut collected = Collected { first: self.durable, ..Collected::default() };
         let mut bytes = 0;
         let mut head = None;
@@ -252,30 +253,22 @@ impl Log {
             let origin = self.names.origin.clone();
             let checkpoint = Checkpoint { origin, size: head.size(), root: head.root() };
             collected.root = checkpoint.root;
-            collected.checkpoint = self.sign(&checkpoint);
+            collected.checkpoint = self.sign(&checkpoint)?;
             self.heads.insert(checkpoint.size, checkpoint.root);
             while self.heads.len() > HEADS_MAX {
                 self.heads.pop_first();
             }
         }
-        collected
+        Ok(collected)
     }
 
     /// Signs a head: by the log key and by the epoch that its last entry belongs to.
-    fn sign(&self, head: &Checkpoint) -> String {
-        let log = ed25519(&self.seed);
+    fn sign(&self, head: &Checkpoint) -> Result<String, Refused> {
         let epoch = self.state.epochs().signer(head.size);
-        match epoch.and_then(|epoch| self.epochs.of(epoch)) {
-            Some(key) => sign_head(head, &log, &key.signer()),
-            // Never so: an auditor refuses this head.
-            None => sign_checkpoint(head, &log),
-        }
-    }
-
-    /// Wipes the key of a closed epoch, once the head that ends it is durable and, where there are witnesses, cosigned.
-    fn let_go(&mut self) {
-        let cosigned = self.state.witnesses().map(|_| self.witnessing.size());
-        self.epochs.let_go(cosigned.map_or(self.durable, |cosigned| cosigned.min(self.durable)));
+        let key = epoch.and_then(|epoch| self.epochs.of(epoch)).ok_or_else(|| {
+            Refused::new(Refusal::Fault, "the key of this head's epoch is gone; restart the module")
+        })?;
+        Ok(sign_head(head, &ed25519(&self.seed), &key.signer()))
     }
 
     /// Entries that time makes: what became of the witnesses, the end of an epoch, a heartbeat.
@@ -351,7 +344,6 @@ impl Log {
         let time = quorum_time(&cosigned.note, set)?;
         if head.size > self.witnessing.size() {
             self.witnessing.take(head.size, time, self.clock.elapsed());
-            self.let_go();
         }
         Ok(())
     }

@@ -277,7 +277,7 @@ impl Module {
             if let Phase::Operational(live) = &mut inner.phase
                 && live.log.has_news()
             {
-                return Ok(live.log.collect());
+                return live.log.collect();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -302,10 +302,10 @@ impl Module {
     pub(crate) fn settle(
         &self,
         done: wire::frame::CommandDone,
-        patience: Duration,
+        deadline: Instant,
     ) -> Result<wire::frame::CommandDone, Refused> {
         if let Some(index) = done.index {
-            self.wait(index, Safe::Cosigned, patience).map_err(|refused| Refused {
+            self.wait(index, Safe::Cosigned, deadline).map_err(|refused| Refused {
                 message: format!("it is done, but {}: look after keyd and the witnesses", refused.message),
                 ..refused
             })?;
@@ -314,8 +314,7 @@ impl Module {
     }
 
     /// Waits until an entry is safe.
-    pub(crate) fn wait(&self, index: u64, safe: Safe, patience: Duration) -> Result<(), Refused> {
-        let deadline = Instant::now() + patience;
+    pub(crate) fn wait(&self, index: u64, safe: Safe, deadline: Instant) -> Result<(), Refused> {
         let mut inner = self.lock();
         loop {
             let outcome = match &inner.phase {

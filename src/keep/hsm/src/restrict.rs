@@ -14,7 +14,7 @@ impl Live {
     /// Judges what officers have approved, before it is carried out.
     ///
     /// # Errors
-    /// `KeyAttributes`, `BadProfile`, `BadLicence`, `WeakTransport`.
+    /// `KeyAttributes`, `BadProfile`, `BadLicence`, `WeakTransport`, `CommandKind`.
     pub(crate) fn check_restrictions(&self, action: &Action) -> Result<(), Refused> {
         match action {
             Action::GenerateKey(key) => self.check_new_key(key),
@@ -23,6 +23,11 @@ impl Live {
             Action::GrantLicence(licence) => {
                 self.check_strength(licence, &licence.roles).and_then(|()| self.check_overlap(licence))
             }
+            // Without an image of the state a module starts at entry 0, and so does every auditor.
+            Action::Prune(_) => Err(Refused::new(
+                Refusal::CommandKind,
+                "this release needs the whole log to start; keep every file of it",
+            )),
             _ => Ok(()),
         }
     }
@@ -46,6 +51,10 @@ impl Live {
             ));
         }
         if key.usage.contains(&Usage::AuthorizeLoad) {
+            if !names_the_card(&key.levels) {
+                let why = "a ledger's token names the card's serial: a master that authorises loads derives with asn-right-8";
+                return refuse(why.to_owned());
+            }
             // A card's loads are remembered under the factors that its master uses. Two masters that use others would
             // know the same card by two names, and answer one counter twice.
             let other = state.keys().map(|(_, known)| &known.made.attributes).find(|known| {
@@ -163,6 +172,12 @@ pub(crate) fn check_places(profile: &AppletProfile) -> Result<(), Refused> {
 
 fn control_of(profile: &AppletProfile) -> Option<&ProfileRole> {
     profile.control.as_ref().and_then(|control| profile.role(control))
+}
+
+/// Whether a card key is the card's whose serial a ledger's token names. Where it is not, one token would be good for every card
+/// whose chip number somebody gives.
+pub(crate) fn names_the_card(levels: &[FactorSource]) -> bool {
+    levels.contains(&FactorSource::ASN_RIGHT8)
 }
 
 /// Which factors make two cards two: what [`Live::tag_of`] looks at.

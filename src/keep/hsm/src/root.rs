@@ -3,7 +3,7 @@
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Tag};
 use hmac::{Hmac, Mac};
-use securemem::{Arena, Secret};
+use securemem::{AllocError, Arena, Secret};
 use sha2::{Digest as _, Sha256};
 use wire::cbor::{Bytes, Cbor};
 use wire::command::{Digest, Id};
@@ -70,7 +70,15 @@ impl std::fmt::Debug for Root {
     }
 }
 
-fn full<E>(_: E) -> Refused {
+/// Why secret memory was not filled.
+pub(crate) fn no_memory(error: AllocError<Refused>) -> Refused {
+    match error {
+        AllocError::Fill(refused) => refused,
+        AllocError::Full => full(()),
+    }
+}
+
+pub(crate) fn full<E>(_: E) -> Refused {
     Refused::new(Refusal::Busy, "the module's secret memory is full")
 }
 
@@ -87,10 +95,7 @@ impl Root {
 
     /// A fresh root key.
     pub(crate) fn generate(arena: &Arena, random: &Random, instance: Id) -> Result<Self, Refused> {
-        let key = arena.alloc(ROOT_LEN, |bytes| random.fill(bytes)).map_err(|error| match error {
-            securemem::AllocError::Fill(refused) => refused,
-            securemem::AllocError::Full => full(()),
-        })?;
+        let key = arena.alloc(ROOT_LEN, |bytes| random.fill(bytes)).map_err(no_memory)?;
         Self::new(arena, key, instance)
     }
 
@@ -229,11 +234,7 @@ impl Root {
                 opened.map_err(|_| damaged())
             })
         });
-        match key {
-            Ok(key) => Ok((header, key)),
-            Err(securemem::AllocError::Fill(refused)) => Err(refused),
-            Err(_) => Err(full(())),
-        }
+        key.map(|key| (header, key)).map_err(no_memory)
     }
 
     /// Each record has its own key, so no nonce is ever used twice, not even by a cloned module.
@@ -340,10 +341,7 @@ fn derive(arena: &Arena, key: &Secret, salt: Option<&[u8]>, info: &[&[u8]]) -> R
     let derived = arena.alloc(32, |bytes| {
         key.with(|key| hkdf::Hkdf::<Sha256>::new(salt, key).expand(&info, bytes).map_err(|_| no_key()))
     });
-    derived.map_err(|error| match error {
-        securemem::AllocError::Fill(refused) => refused,
-        securemem::AllocError::Full => full(()),
-    })
+    derived.map_err(no_memory)
 }
 
 /// HMAC-SHA-256 over length-prefixed parts.

@@ -6,7 +6,7 @@ mod register;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
-use wire::api::CertificateBody;
+use wire::api::{CertificateBody, ends_soon};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
@@ -16,10 +16,6 @@ use crate::client_id::ClientId;
 use crate::tls::key_prefix;
 
 const DAY: u64 = 86_400;
-
-/// A warning comes in the last third of a life only: a leaf of a day shall not warn from its first hour on, and a list that
-/// comes every week not every day.
-const LAST_PART: u64 = 3;
 
 macro_rules! kinds {
     ($( $(#[$meta:meta])* $variant:ident => $name:literal, )*) => {
@@ -119,7 +115,7 @@ impl Expiry {
         if left == 0 {
             return Some(Near::Over);
         }
-        if left > self.not_after.saturating_sub(self.not_before) / LAST_PART {
+        if !ends_soon(self.not_before, self.not_after, now) {
             return None;
         }
         [(1, Near::Day), (7, Near::Week), (30, Near::Month)]

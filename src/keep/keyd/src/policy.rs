@@ -5,10 +5,11 @@ mod operation;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use wire::client::is_client_path;
 use wire::key::Lineage;
 
 pub use self::operation::Operation;
-use crate::client_id::{ClientId, TrustDomain, is_path};
+use crate::client_id::{ClientId, TrustDomain};
 
 const FORMAT: u64 = 1;
 
@@ -280,8 +281,8 @@ enum Pattern {
 impl Pattern {
     fn parse(text: &str) -> Option<Self> {
         match text.strip_suffix("/*") {
-            Some(parent) => is_path(parent).then(|| Self::Under(parent.to_owned())),
-            None => is_path(text).then(|| Self::Exact(text.to_owned())),
+            Some(parent) => is_client_path(parent).then(|| Self::Under(parent.to_owned())),
+            None => is_client_path(text).then(|| Self::Exact(text.to_owned())),
         }
     }
 

@@ -230,6 +230,14 @@ pub struct CertificateBody {
     pub warning: Option<String>,
 }
 
+/// Whether an end is near enough for a warning: within 30 days, and in the last third of a life only, since a leaf of a day
+/// shall not warn from its first hour on, and a list that comes every week not every day. All in Unix seconds.
+pub const fn ends_soon(not_before: u64, not_after: u64, now: u64) -> bool {
+    const LONGEST: u64 = 30 * 86_400;
+    let left = not_after.saturating_sub(now);
+    left <= LONGEST && left <= not_after.saturating_sub(not_before) / 3
+}
+
 impl From<&ModuleStatus> for StatusBody {
     fn from(status: &ModuleStatus) -> Self {
         let instance = status.instance.as_ref();

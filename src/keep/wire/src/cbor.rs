@@ -558,6 +558,9 @@ macro_rules! cbor_union {
         }
 
         impl $name {
+            /// The numbers of all variants, as declared.
+            pub const TAGS: &'static [u64] = &[$( $tag, )*];
+
             /// The number that names this variant on the wire.
             pub const fn tag(&self) -> u64 {
                 match self {

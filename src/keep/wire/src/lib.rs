@@ -5,6 +5,7 @@
 pub mod api;
 pub mod batch;
 pub mod cbor;
+pub mod client;
 pub mod command;
 pub mod error;
 pub mod frame;

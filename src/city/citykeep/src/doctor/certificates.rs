@@ -9,6 +9,8 @@ use std::path::Path;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use wire::api::ends_soon;
+use wire::client::client_name;
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
@@ -70,6 +72,7 @@ pub(super) fn server(house: &House, now: u64) -> Vec<Finding> {
     if let Some(path) = &house.client_crl {
         findings.push(list(path, &lists, &anchors, now));
     }
+    findings.extend(house.client_ca.as_deref().map(|path| authorities(path, &anchors, now)));
     let Some(path) = &house.certificate else { return findings };
     let shown = match show(path, SERVER.read) {
         Ok(shown) => shown,
@@ -91,7 +94,7 @@ pub(super) fn server(house: &House, now: u64) -> Vec<Finding> {
     let name = house.server_name.clone().unwrap_or_default();
     findings.push(server_name(&shown, &name));
     findings.push(usage(&shown, SERVER_AUTH, "serverAuth", SERVER.usage));
-    findings.push(expiry(&shown, now, SERVER.expiry));
+    findings.push(expiry(&shown.file, &shown.leaf, now, SERVER.expiry));
     findings
 }
 
@@ -117,7 +120,7 @@ pub(super) fn client(service: &Service, house: Option<&House>, now: u64) -> Vec<
         chain,
         spiffe(&shown, house.and_then(House::trust_domain).as_deref()),
         usage(&shown, CLIENT_AUTH, "clientAuth", CLIENT.usage),
-        expiry(&shown, now, CLIENT.expiry),
+        expiry(&shown.file, &shown.leaf, now, CLIENT.expiry),
     ]
 }
 
@@ -277,12 +280,11 @@ fn spiffe(shown: &Shown, domain: Option<&str>) -> Finding {
         [GeneralName::UniformResourceIdentifier(uri)] => Some(uri.as_str()),
         _ => None,
     };
-    let path = uri.and_then(|uri| uri.strip_prefix("spiffe://")?.split_once('/'));
     let next = [
         "申领只含一个 SPIFFE 名称的证书",
         "have a certificate made with one SPIFFE URI of the policy's trust domain and no other name (keyceremony client)",
     ];
-    match (path, uri) {
+    match (uri.and_then(client_name), uri) {
         (Some((of, _)), Some(uri)) if domain.is_some_and(|domain| domain != of) => {
             let domain = domain.unwrap_or_default();
             Finding::bad(
@@ -294,9 +296,7 @@ fn spiffe(shown: &Shown, domain: Option<&str>) -> Finding {
                 next,
             )
         }
-        (Some((_, path)), Some(uri)) if is_path(path) => {
-            Finding::good(CLIENT.name, uri, "its only name, a SPIFFE id")
-        }
+        (Some(_), Some(uri)) => Finding::good(CLIENT.name, uri, "its only name, a SPIFFE id"),
         _ => Finding::bad(
             CLIENT.name,
             [
@@ -306,12 +306,6 @@ fn spiffe(shown: &Shown, domain: Option<&str>) -> Finding {
             next,
         ),
     }
-}
-
-/// The form that keyd reads.
-fn is_path(path: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.bytes().all(allowed))
 }
 
 fn usage(shown: &Shown, wanted: ObjectIdentifier, name: &str, check: &'static str) -> Finding {
@@ -331,10 +325,34 @@ fn seconds(time: Time) -> u64 {
     time.to_unix_duration().as_secs()
 }
 
-fn expiry(shown: &Shown, now: u64, check: &'static str) -> Finding {
-    let validity = shown.leaf.tbs_certificate().validity();
+/// The clients' CAs: keyd refuses everybody whose CA is over. The one that is worst.
+fn authorities(path: &Path, anchors: &[CertificateDer<'_>], now: u64) -> Finding {
+    const CHECK: &str = "client-ca";
+    let name = path.display().to_string();
+    let read: Result<Vec<_>, _> = anchors.iter().map(|anchor| Certificate::from_der(anchor)).collect();
+    let ends = read.unwrap_or_default().into_iter().map(|anchor| {
+        let file = format!("{name} ({})", anchor.tbs_certificate().subject());
+        (seconds(anchor.tbs_certificate().validity().not_after), expiry(&file, &anchor, now, CHECK))
+    });
+    ends.min_by_key(|(end, _)| *end).map_or_else(
+        || {
+            Finding::bad(
+                CHECK,
+                [
+                    format!("{name} 中没有可读的 CA 证书"),
+                    format!("{name} holds no CA certificate that can be read"),
+                ],
+                ["检查 tls.client_ca", "give the clients' CA in PEM with tls.client_ca"],
+            )
+        },
+        |(_, finding)| finding,
+    )
+}
+
+fn expiry(file: &str, certificate: &Certificate, now: u64, check: &'static str) -> Finding {
+    let validity = certificate.tbs_certificate().validity();
     let (from, to) = (seconds(validity.not_before), seconds(validity.not_after));
-    let (file, end) = (&shown.file, validity.not_after.to_date_time());
+    let end = validity.not_after.to_date_time();
     let renew = [
         "申领新证书",
         "renew it (keyceremony client; for keyd your own CA); keyd takes a new file by itself",
@@ -350,7 +368,7 @@ fn expiry(shown: &Shown, now: u64, check: &'static str) -> Finding {
         );
     }
     let left = (to - now) / HOUR;
-    if (to - now) < (to - from) / 4 {
+    if ends_soon(from, to, now) {
         return Finding::warn(
             check,
             [format!("{file} 还有 {left} 小时到期"), format!("{file} expires in {left} h, at {end}")],
@@ -419,11 +437,9 @@ fn list(
         if now + SKEW < seconds(from) {
             return too_early(CHECK, &name, &from);
         }
-        ends.extend(
-            list.tbs_cert_list.next_update.map(|end| (seconds(end), seconds(end) - seconds(from), end)),
-        );
+        ends.extend(list.tbs_cert_list.next_update.map(|end| (seconds(end), seconds(from), end)));
     }
-    let Some((to, life, end)) = ends.into_iter().min_by_key(|(to, ..)| *to) else {
+    let Some((to, from, end)) = ends.into_iter().min_by_key(|(to, ..)| *to) else {
         return Finding::bad(
             CHECK,
             [format!("{name} 没有 nextUpdate"), format!("{name} does not say when it ends")],
@@ -442,7 +458,7 @@ fn list(
         );
     }
     let left = (to - now) / HOUR;
-    if to - now < life / 4 {
+    if ends_soon(from, to, now) {
         return Finding::warn(
             CHECK,
             [

@@ -134,8 +134,17 @@ pub(super) fn module(status: Option<&StatusBody>) -> Finding {
         status.backend,
         status.witness.as_deref().unwrap_or("–")
     );
-    if status.state == "operational" {
-        return Finding::good(CHECK, "密码模块正常服务", text);
+    let witness = status.witness.as_deref().unwrap_or_default();
+    let see = ["查看状态中的 witnesses", "see `witnesses` in the status: each says its trouble"];
+    match (status.state.as_str(), witness) {
+        ("operational", "waiting") => {
+            return Finding::bad(CHECK, ["见证未达法定数,所有业务被拒绝".to_owned(), text], see);
+        }
+        ("operational", "grace") => {
+            return Finding::warn(CHECK, ["见证未达法定数,宽限期后将停止服务".to_owned(), text], see);
+        }
+        ("operational", _) => return Finding::good(CHECK, "密码模块正常服务", text),
+        _ => {}
     }
     Finding::bad(
         CHECK,

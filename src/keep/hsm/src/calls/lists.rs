@@ -95,7 +95,8 @@ impl Module {
             live.log.room()?;
             // Another client may have had the next epoch signed meanwhile, and a key may have been suspended.
             let ids = |keys: &[(KeyId, Arc<Held>)]| keys.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
-            if ids(&live.list_keys_of(&request.wall)?.0) != ids(&wall.keys) {
+            let (keys, mac) = live.list_keys_of(&request.wall)?;
+            if ids(&keys) != ids(&wall.keys) || ids(mac.as_slice()) != ids(wall.mac.as_slice()) {
                 return Err(Refused::new(Refusal::KeyState, "the list's keys have changed; ask again"));
             }
             let again = live.check_removals(&request.wall, &reading, &judged)?;

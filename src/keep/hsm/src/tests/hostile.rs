@@ -266,7 +266,11 @@ fn a_zeroise_wipes_at_once_whoever_brings_it_and_whether_or_not_keyd_acknowledge
         lineage: wire::key::Lineage::parse("transit/purse/tac").unwrap(),
     });
     assert!(matches!(module.keyd(&mut open, request), KeydResponse::BatchOpened(_)));
-    // Relayed by keyd, and nobody collects.
+    // Relayed by keyd, and nobody collects; its own assertions fill the queue.
+    let item =
+        Assertion { category: Category::Deny, code: "tls".into(), client: None, certificate: None, count: 1 };
+    let flood = KeydRequest::Assert(Assertions { items: vec![item; 256] });
+    while matches!(module.keyd(&mut Connection::default(), flood.clone()), KeydResponse::Ticket(_)) {}
     let zeroise = people.signed(Action::Zeroise(Empty {}));
     let relayed = module.keyd(&mut Connection::default(), KeydRequest::Command(Bytes(zeroise)));
     assert!(matches!(relayed, KeydResponse::CommandDone(_)), "{relayed:?}");

@@ -74,14 +74,39 @@ fn nothing_is_done_before_the_intent_is_durable() {
 }
 
 #[test]
-fn other_approvals_do_not_slip_under_an_intent() {
+fn other_approvals_have_an_intent_of_their_own() {
     let (people, module, mut disk, _) = in_service();
     let proposal = people.command(Action::SetPolicy(SetDigest { digest: [8; 32] }));
-    assert_eq!(relay(&module, &people.sign(&proposal, &[0, 1])).unwrap_err().code, Refusal::NotDurable);
+    let (first, second) = (people.sign(&proposal, &[0, 1]), people.sign(&proposal, &[0, 2]));
+    // A keyd that relays what nobody else has the bytes of does not lock the officers out.
+    assert_eq!(relay(&module, &first).unwrap_err().code, Refusal::NotDurable);
     collect(&module, &mut disk);
-    let other = relay(&module, &people.sign(&proposal, &[0, 2])).unwrap_err();
-    assert_eq!(other.code, Refusal::CommandUsed);
-    assert!(other.message.contains("other approvals"), "{other}");
+    assert_eq!(relay(&module, &second).unwrap_err().code, Refusal::NotDurable);
+    let keyd = Keyd::start(&module, disk);
+    command(&module, second).unwrap();
+    assert_eq!(command(&module, first).unwrap_err().code, Refusal::CommandUsed);
+    durable(&module, module.status().instance.unwrap().size - 1).unwrap();
+    let disk = keyd.stop();
+    let mut kinds = kinds(&disk.entries);
+    kinds.retain(|kind| !matches!(*kind, "genesis" | "denied"));
+    assert_eq!(kinds, ["intent", "closed", "intent", "command"]);
+    assert_eq!(present(&module), [8; 32]);
+    restart(&people, &disk).unwrap();
+}
+
+#[test]
+fn an_import_under_way_is_not_broken_off_by_other_approvals() {
+    let (people, module, disk, _) = in_service();
+    let keyd = Keyd::start(&module, disk);
+    let attributes = attributes(1, Algorithm::Sm4, b"0123456789abcdef");
+    let spec = import_spec(&people, &attributes, &[[1; 16], [2; 16]]);
+    let proposal = people.command(Action::ImportKey(spec));
+    let signed = people.sign(&proposal, &[0, 1]);
+    command(&module, signed.clone()).unwrap();
+    let other = command(&module, people.sign(&proposal, &[0, 2])).unwrap_err();
+    assert!(other.code == Refusal::CommandUsed && other.message.contains("enter its components"), "{other}");
+    command(&module, signed).unwrap();
+    keyd.stop();
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use cardcrypto::{card_tac, diversify, kcv};
 use ed25519_dalek::SigningKey;
@@ -442,7 +443,7 @@ pub(super) fn floor(module: &Module, people: &People, size: u64, root: [u8; 32])
 
 /// Waits until keyd has made an entry durable.
 pub(super) fn durable(module: &Module, ticket: u64) -> Result<(), Refused> {
-    module.wait(ticket, Safe::Durable, OFFICER_WAIT)
+    module.wait(ticket, Safe::Durable, Instant::now() + OFFICER_WAIT)
 }
 
 /// keyd's part of a recovery.

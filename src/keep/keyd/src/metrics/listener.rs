@@ -3,9 +3,10 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::UnixListener as StdUnixListener;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,9 +151,12 @@ where
     }
 }
 
-/// What a keyd that was killed has left; there is one keyd per state directory. Anything but a socket stays.
+/// What a keyd that was killed has left. Anything but a socket stays, and so does a socket at which somebody listens.
 fn remove_stale(path: &Path) {
-    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+    let dead = |path: &Path| {
+        UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) && dead(path) {
         // If it cannot be removed, binding says so.
         let _ = fs::remove_file(path);
     }
@@ -184,4 +188,24 @@ fn answer<B>(request: &Request<B>, sources: &Sources) -> Response<Full<Bytes>> {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// The module's socket may lie where a configuration says that metrics go.
+    #[test]
+    fn only_a_dead_socket_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::Socket(dir.path().join("sock"));
+        let living = Listener::open(&place).unwrap();
+        let refused = format!("{:#}", Listener::open(&place).unwrap_err());
+        assert!(refused.contains("nothing else in its place"), "{refused}");
+        assert!(dir.path().join("sock").exists());
+        drop(living);
+        Listener::open(&place).unwrap();
+    }
 }

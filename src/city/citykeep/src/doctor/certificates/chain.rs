@@ -1,4 +1,4 @@
-//! A chain to a CA bundle, as the two ends of a connection judge it.
+//! A chain to a CA bundle. That an authority is over is not seen here: webpki takes of an anchor its name and key only.
 
 use std::time::Duration;
 

@@ -143,7 +143,7 @@ fn uri(text: &str) -> SanType {
 fn good_files_are_all_green() {
     let pki = Pki::new();
     assert_eq!(pki.wrong(NOW), []);
-    assert_eq!(pki.all(NOW).len(), 1 + 5 + 5);
+    assert_eq!(pki.all(NOW).len(), 2 + 5 + 5);
 }
 
 #[test]
@@ -181,6 +181,21 @@ fn an_expired_certificate_a_stale_list_a_revoked_client() {
     assert_eq!(pki.wrong(NOW), []);
     pki.write("crl.pem", "", 0o644);
     assert_eq!(pki.wrong(NOW), [("crl", State::Bad)]);
+}
+
+#[test]
+fn an_authority_that_is_over() {
+    let pki = Pki::new();
+    pki.leaf(
+        "server",
+        vec![SanType::DnsName("localhost".try_into().unwrap())],
+        Use::ServerAuth,
+        [-1, 200_000],
+    );
+    pki.leaf("client", vec![uri(SPIFFE)], Use::ClientAuth, [-1, 200_000]);
+    pki.list(-1, 200_000, None);
+    assert_eq!(pki.wrong(NOW + 99_900 * HOUR), [("client-ca", State::Warn)]);
+    assert_eq!(pki.wrong(NOW + 100_001 * HOUR), [("client-ca", State::Bad)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod booted;
 mod doctor;
+mod first_day;
 mod life;
 mod root;
 mod started;

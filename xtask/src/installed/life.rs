@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{System, doctor};
+use super::{System, doctor, first_day};
 use crate::cargo;
 
 const SERVES_WAIT: Duration = Duration::from_secs(40);
@@ -24,8 +24,14 @@ pub(super) fn live(system: &mut dyn System, old: &Path, new: &Path) -> Result<()
     })?;
     step("a ceremony and a day, each process as its own user", || {
         users(system)?;
+        first_day::material(system)?;
         ceremony(system)?;
         day(system)
+    })?;
+    step("cards under a licence, a blacklist, a load; a sandbox beside them", || {
+        let ceremony = fs::read(system.root().join("home/officer/ceremony.json"))?;
+        first_day::walk(system, &serde_json::from_slice(&ceremony)?)?;
+        first_day::sandbox(system)
     })?;
     step("doctor: nothing wrong, each planted fault named, a stranger told nothing", || {
         let good = doctor::healthy(system)?;
@@ -155,6 +161,12 @@ fn ceremony(system: &dyn System) -> Result<()> {
         "/run/citykeep-hsm/officers.sock",
         "--keys",
         "/opt/keys.json",
+        "--masters",
+        "/opt/masters.json",
+        "--ledger",
+        "/opt/ledger.pem",
+        "--json",
+        "/home/officer/ceremony.json",
         "--policy",
         "/etc/citykeep/policy.toml",
         "--ca",

@@ -1,5 +1,6 @@
 //! Witnesses: what keyd collects, from whom, and what waits for it. The good ones are the real thing in this process.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -108,7 +109,7 @@ fn answer(stream: &TcpStream, mood: Mood, real: &Witness) {
     let body = String::from_utf8(body).unwrap();
     let time = if mood == Mood::Ahead { now() + 315_360_000 } else { now() };
     let (status, text) = match real.add_checkpoint(&body, time) {
-        Ok(good) => (200, lie(mood, good)),
+        Ok(good) => (200, lie(mood, good, &body)),
         Err(error) if error.status() == 409 => {
             let sentence = error.to_string();
             let size = sentence.split(' ').find_map(|word| word.trim_end_matches(';').parse::<u64>().ok());
@@ -120,9 +121,10 @@ fn answer(stream: &TcpStream, mood: Mood, real: &Witness) {
     let _ = write!(&*stream, "HTTP/1.1 {status} x\r\ncontent-length: {len}\r\n\r\n{text}");
 }
 
-/// What a liar makes of a good line: other bytes, or the line of the head before.
-fn lie(mood: Mood, good: String) -> String {
-    static BEFORE: Mutex<String> = Mutex::new(String::new());
+/// What a liar makes of a good line: other bytes, or the line of a head that it was asked for before.
+fn lie(mood: Mood, good: String, asked: &str) -> String {
+    static FIRST: Mutex<BTreeMap<String, (String, String)>> = Mutex::new(BTreeMap::new());
+    let head = asked.split("\n\n").nth(1).unwrap().to_owned();
     match mood {
         Mood::BadSignature => {
             let at = good.len() - 8;
@@ -130,8 +132,10 @@ fn lie(mood: Mood, good: String) -> String {
             format!("{}{other}{}", &good[..at], &good[at + 1..])
         }
         Mood::OtherHead => {
-            let before = std::mem::replace(&mut *BEFORE.lock().unwrap(), good.clone());
-            if before.is_empty() { good.replace("==", "=") } else { before }
+            let name = good.split(' ').nth(1).unwrap().to_owned();
+            let mut first = FIRST.lock().unwrap();
+            let (of, line) = first.entry(name).or_insert_with(|| (head.clone(), good.clone()));
+            if *of == head { good.replace("==", "=") } else { line.clone() }
         }
         Mood::Crowded => {
             good.clone() + &format!("{} AAAAAAAA\n", good.rsplit_once(' ').unwrap().0).repeat(98)

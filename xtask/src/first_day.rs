@@ -103,6 +103,14 @@ fn personalize(places: &Places, url: &str, ceremony: &Value) -> Result<(Value, S
     Ok((summary, line))
 }
 
+/// What a practice list holds after so many epochs. One card leaves each time and one comes: the module lets 1,000 leave a day, and a
+/// state is carried on more often than that once a day.
+fn listed(last: u32) -> Vec<String> {
+    let cards =
+        (last..last + 1000).map(|at| format!("0000310100009{:07},{},1", u64::from(at) * 7, 1 + at % 4));
+    cards.chain(["00003101000080000000,00003101000080000999,5,2".to_owned()]).collect()
+}
+
 fn blacklist(places: &Places, url: &str) -> Result<(Value, String)> {
     let (csv, body) = (places.at("practice/blacklist.csv"), places.at("practice/blacklist.body"));
     let signed = places.at("out/blacklist.bin");
@@ -111,9 +119,7 @@ fn blacklist(places: &Places, url: &str) -> Result<(Value, String)> {
         .ok()
         .and_then(|bytes| bytes.get(4..8)?.try_into().ok())
         .map_or(0, u32::from_be_bytes);
-    let cards = (0..1000_u32).map(|at| format!("0000310100009{:07},{},1", at * 7 + last, 1 + at % 4));
-    let range = "00003101000080000000,00003101000080000999,5,2".to_owned();
-    fs::write(&csv, cards.chain([range]).collect::<Vec<_>>().join("\n") + "\n")?;
+    fs::write(&csv, listed(last).join("\n") + "\n")?;
     let mut build = places.program("citykeep");
     build.args(["blacklist", "build", "--epoch", &(last + 1).to_string()]).arg("--csv").arg(&csv);
     build.args(["--valid-from", "20260101", "--valid-to", "20361231"]).arg("--out").arg(&body);
@@ -163,4 +169,18 @@ fn load(places: &Places, url: &str, ceremony: &Value) -> Result<(Value, String)>
         at(&answer, "index")
     );
     Ok((answer, line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_carried_on_many_times_a_day() {
+        for last in [0, 1, 2, 500] {
+            let (list, next) = (listed(last), listed(last + 1));
+            let left = list.iter().filter(|card| !next.contains(card)).count();
+            assert_eq!((list.len(), next.len(), left), (1001, 1001, 1), "after {last}");
+        }
+    }
 }

@@ -339,8 +339,8 @@ async fn officers_who_end_witnessing_have_the_service_back_without_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_line_of_a_witness_is_taken_whatever_else_it_says() {
     let trial = Trial::new();
-    trial.set([Mood::Good, Mood::Dead, Mood::Crowded]);
     let keyd = trial.house.run();
+    trial.set([Mood::Good, Mood::Dead, Mood::Crowded]);
     assert!(trial.entry() && trial.entry());
     let lines = || {
         let note = fs::read_to_string(trial.house.dir.path().join("log/checkpoint")).unwrap_or_default();

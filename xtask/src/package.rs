@@ -24,6 +24,7 @@ pub(crate) struct Options {
 /// it knows practice keys only.
 const PROGRAMS: &[(&str, &str)] = &[
     ("citykeep", "1"),
+    // After `citykeep`: its pages take the places of those of `citykeep audit`, which is the same.
     ("citykeep-audit", "1"),
     ("citycard", "1"),
     ("keyceremony", "1"),

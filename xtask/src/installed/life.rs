@@ -84,9 +84,12 @@ fn install(system: &dyn System, package: &Path) -> Result<()> {
     for file in [
         "usr/share/man/man8/citykeep-hsm.8.gz",
         "usr/share/man/man8/citykeep-keyd.8.gz",
+        "usr/share/man/man1/citykeep-audit.1.gz",
+        "usr/share/man/man1/citykeep-audit-follow.1.gz",
         "usr/share/man/man1/citykeep-clear-verify.1.gz",
         "usr/share/man/man1/citykeep-doctor.1.gz",
         "usr/share/man/man1/keyceremony-unseal.1.gz",
+        "usr/share/bash-completion/completions/citykeep-audit",
         "usr/share/bash-completion/completions/keyceremony",
         "usr/share/zsh/vendor-completions/_citykeep",
         "usr/share/fish/vendor_completions.d/citykeep-keyd.fish",
@@ -285,10 +288,13 @@ fn published(system: &dyn System, index: u64) -> Result<()> {
 }
 
 fn audit(system: &dyn System) -> Result<()> {
-    let words =
-        ["citykeep", "audit", "verify", "/var/lib/citykeep-log", "--vkey", "/var/lib/citykeep-log/vkey"];
-    // An officer's right is enough to read what is published.
-    system.run(&[&["runuser", "-u", "officer", "--"], &words[..]].concat()).map(|_| ())
+    let words = ["verify", "/var/lib/citykeep-log", "--vkey", "/var/lib/citykeep-log/vkey"];
+    // An officer's right is enough to read what is published; the auditor's own program says the same of it.
+    for program in [&["citykeep", "audit"][..], &["citykeep-audit"]] {
+        let said = system.run(&[&["runuser", "-u", "officer", "--"], program, &words[..]].concat())?;
+        ensure!(said.contains("the log is good"), "{said}");
+    }
+    Ok(())
 }
 
 fn remove(system: &mut dyn System) -> Result<()> {

@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Audit a published log, offline; `citykeep-audit` is the same on its own. 离线审计日志。
+    /// Audit a published log; `citykeep-audit` is the same on its own. 审计日志。
     Audit {
         #[command(subcommand)]
         action: audit::cli::Action,

@@ -12,17 +12,25 @@ pub enum Action {
     ///
     /// Reads what the service publishes (checkpoint, tile/…) and nothing else: every hash of the tree, every signature, every
     /// entry, and what the entries add up to. The first thing that is wrong is named with its file and entry.
-    #[command(after_help = "Example: citykeep audit verify /var/lib/citykeep-log --vkey vkey")]
+    #[command(
+        after_help = "Examples:\n  citykeep-audit verify /var/lib/citykeep-log --vkey vkey\n  citykeep-audit verify \
+        https://localhost:8443/v1/log --policy policy --ca ca.pem --cert auditor.pem --key auditor.key"
+    )]
     Verify(Verify),
     /// Go on verifying a log that grows; say what its newest head is and who cosigned it. 持续核验。
     ///
-    /// Ends with exit code 1 at the first thing that is wrong: a changed entry, a head that takes entries back, a fork.
+    /// Ends with exit code 1 at the first thing that is wrong: a changed entry, a head that takes entries back, a fork. What it has
+    /// seen it knows as long as it runs; a service that does not answer is asked again. 日志被改、被截短或分叉即以退出码 1 结束。
+    #[command(
+        after_help = "Example: citykeep-audit follow https://localhost:8443/v1/log --policy policy --ca ca.pem --cert auditor.pem \
+        --key auditor.key"
+    )]
     Follow(Follow),
     /// Show entries: who did what with which key. 查看条目。
     ///
     /// The whole log is verified first; nothing is printed of a log that is not good.
     #[command(
-        after_help = "Example: citykeep audit show LOG --vkey vkey --kind command,boot --actor officer-1 --from 2026-01-01"
+        after_help = "Example: citykeep-audit show LOG --vkey vkey --kind command,boot --actor officer-1 --from 2026-01-01"
     )]
     Show(Show),
     /// The state of every key version, now or after any entry. 任一时刻的密钥状态。

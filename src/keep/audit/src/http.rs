@@ -120,7 +120,11 @@ impl Source for Remote {
                     }
                     return answer.into_file();
                 }
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    // The others are as old: after a restart of the service none of them answers.
+                    self.lock().clear();
+                    last = Some(error);
+                }
             }
         }
         Err(last.unwrap_or_else(|| io::Error::other("no answer")))

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
 
-/// Audits a citykeep log: offline, with nothing but the log and what the auditor trusts. 审计日志。
+/// Audits a citykeep log with nothing but the log and what the auditor trusts; `citykeep audit` is the same. 审计日志。
 ///
 /// Exit codes: 0 the log is good and the result stands; 1 the log is wrong, or there is no result; 2 nothing was tried
-/// (arguments or files). With --json one JSON object goes to standard output, also for a failure.
+/// (arguments or files). With --json one JSON object goes to standard output, also for a failure. 退出码:0 日志有效,1 日志有误或无结果,2
+/// 未执行。
 #[derive(Debug, Parser)]
 #[command(name = "citykeep-audit", version)]
 struct Cli {

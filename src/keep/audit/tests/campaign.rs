@@ -1,5 +1,6 @@
 //! The tamper campaign: seeded edits of a real log directory, every one found and located; and crash recoveries, none of
-//! which alarms anybody. `cargo xtask tamper` runs more of both in release form, or edits a log of yours.
+//! which alarms anybody. `cargo test` takes the first 1,000 edits and 20 recoveries, `cargo xtask test` 20,000 and 200 in release
+//! form, `cargo xtask tamper` a million and 10,000, from the same seeds; it also edits a log of yours.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 #![allow(
     clippy::format_collect,

@@ -29,8 +29,8 @@ pub(crate) fn run(arguments: &Feed) -> Result<Said, Failure> {
     let mut lines =
         Lines { form: arguments.form, from: cursor, at: None, origin: String::new(), spool, failed: None };
     loop {
-        place::advance(&mut verifier, &place, &mut lines)?;
-        lines.release(&arguments.cursor)?;
+        let log = place::advance(&mut verifier, &place, &mut lines)?;
+        lines.release(&arguments.cursor, log.size)?;
         match arguments.every {
             Some(seconds) => std::thread::sleep(Duration::from_secs(seconds)),
             None => return Ok(Said::nothing()),
@@ -116,10 +116,20 @@ impl Watch for Lines {
 }
 
 impl Lines {
-    /// The log is proved so far: lines go out, and then the cursor moves.
-    fn release(&mut self, path: &Path) -> Result<(), Failure> {
+    /// The log is proved up to `size`: lines go out, and then the cursor moves.
+    fn release(&mut self, path: &Path, size: u64) -> Result<(), Failure> {
         if let Some(failure) = self.failed.take() {
             return Err(failure);
+        }
+        // No entry came by to be compared with the cursor.
+        if let Some(from) = self.from.as_ref().filter(|from| from.index >= size) {
+            return Err(Failure::no_result(
+                "fork",
+                format!(
+                    "the log ends before entry {}, which was fed: it was cut back, or this is an older copy of it",
+                    from.index
+                ),
+            ));
         }
         let Some(at) = self.at.take() else {
             return Ok(());

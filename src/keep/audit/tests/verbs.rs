@@ -343,6 +343,12 @@ fn a_feed_goes_on_where_it_ended_and_never_in_another_log() {
     desk.publish("fork", &fork);
     let said = desk.bad("feed fork --vkey vkey --cursor c", 1, "another log, or it forked");
     assert_eq!(said.out, "");
+    // Cut back behind the cursor, by one entry and by many.
+    for size in [309, 20] {
+        desk.publish(&format!("cut-{size}"), &ordinary(size));
+        let said = desk.bad(&format!("feed cut-{size} --vkey vkey --cursor c"), 1, "it was cut back");
+        assert_eq!(said.out, "");
+    }
     fs::write(desk.at("c"), "{}").unwrap();
     desk.bad("feed log --vkey vkey --cursor c", 2, "no cursor");
 }

@@ -3,15 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Lines, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use system_tests::house::{House, Said, fixture, must, program, run};
 use tempfile::TempDir;
+
+/// No look of a follower takes so long, on the slowest machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What an auditor has at home: his certificate, the service's CA bundle, the log's key.
 struct Desk {
@@ -45,7 +50,9 @@ impl Desk {
         let mut command = self.audit("follow", &[&self.log, "--every", "1", "--json"]);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (send, lines) = channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
         Follower { child, lines }
     }
 }
@@ -53,14 +60,22 @@ impl Desk {
 /// `citykeep-audit follow`, running.
 struct Follower {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Follower {
+    /// What it says next; `None` when it has ended.
+    fn next(&mut self) -> Option<Value> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(serde_json::from_str(&line).unwrap()),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("it follows on and has nothing to say"),
+        }
+    }
+
     /// Reads on until it has said that the log is good up to here.
     fn sees(&mut self, size: u64) {
-        for line in self.lines.by_ref() {
-            let said: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        while let Some(said) = self.next() {
             assert_eq!(said["ok"], true, "{said}");
             if said["size"].as_u64().unwrap() >= size {
                 return;
@@ -75,9 +90,15 @@ impl Follower {
 
     /// It ends by itself, with exit code 1, because the log is not good; what it says of it.
     fn ends_red(mut self) -> String {
-        let last = self.lines.by_ref().map(Result::unwrap).last().unwrap_or_default();
+        let until = Instant::now() + PATIENCE;
+        let mut last = None;
+        // A log that goes on growing under it must not keep this test waiting.
+        while let Some(said) = self.next() {
+            assert!(Instant::now() < until, "it still calls the log good: {said}");
+            last = Some(said);
+        }
         assert_eq!(self.child.wait().unwrap().code(), Some(1), "{}", self.error());
-        let said: Value = serde_json::from_str(&last).unwrap();
+        let said = last.unwrap();
         assert_eq!(
             (&said["ok"], &said["error"]["kind"]),
             (&Value::Bool(false), &Value::from("log")),

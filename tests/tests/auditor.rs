@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -47,13 +47,14 @@ impl Desk {
     }
 
     fn follow(&self) -> Follower {
+        let errors = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap().into_temp_path();
         let mut command = self.audit("follow", &[&self.log, "--every", "1", "--json"]);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&errors).unwrap());
+        let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = channel();
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        Follower { child, lines }
+        Follower { child, lines, errors }
     }
 }
 
@@ -61,6 +62,7 @@ impl Desk {
 struct Follower {
     child: Child,
     lines: Receiver<String>,
+    errors: tempfile::TempPath,
 }
 
 impl Follower {
@@ -107,10 +109,18 @@ impl Follower {
         said["error"]["message"].as_str().unwrap().to_owned()
     }
 
-    fn error(&mut self) -> String {
-        let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        text
+    fn error(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap()
+    }
+
+    /// Waits until it has found the service gone once more: from then on it knows what it saw by heart only.
+    fn misses_the_service(&self) {
+        let missed = || self.error().matches("nothing is known of it").count();
+        let (before, until) = (missed(), Instant::now() + PATIENCE);
+        while missed() == before {
+            assert!(Instant::now() < until, "it does not miss the service: {}", self.error());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 
@@ -204,6 +214,7 @@ fn whoever_has_seen_more_of_a_log_sees_that_it_was_set_back_and_made_anew() {
         must(Command::new("rm").arg("-r").arg(item.unwrap().path()));
     }
     copy(backup.path(), house.dir.path());
+    awake.misses_the_service();
     start_again(&mut house);
     assert!(published(&house) < seen);
     let said = awake.ends_red();

@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use translog::note::VerifierKey;
 use witness::config::{Config, LogConfig};
 use witness::key::Signer;
 use witness::memory::begin;
@@ -103,8 +104,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Key(options) => key(&options),
         Command::Begin { config, origin } => begin_with(&config, &origin),
-        Command::Run(options) => run(&options, false),
-        Command::CheckConfig(options) => run(&options, true),
+        Command::Run(options) => run(&options),
+        Command::CheckConfig(options) => check(&options),
         Command::Pages(pages) => pages
             .write(Cli::command(), "8")
             .with_context(|| format!("{}: cannot be written", pages.out.display())),
@@ -139,21 +140,30 @@ fn begin_with(config: &std::path::Path, origin: &str) -> Result<()> {
     Ok(())
 }
 
-fn run(options: &Options, check: bool) -> Result<()> {
+fn check(options: &Options) -> Result<()> {
+    let config = Config::load(&options.config)?;
+    Witness::check(&config.state_dir, &Signer::load(&config.key)?, &vkeys(&config))?;
+    config.tls.as_ref().map(acceptor).transpose()?;
+    for log in &config.logs {
+        log.mirror.as_ref().map_or(Ok(()), |mirror| mirror::Mirror::check(mirror, &log.vkey))?;
+    }
+    println!("good: {}", options.config.display());
+    Ok(())
+}
+
+fn vkeys(config: &Config) -> Vec<VerifierKey> {
+    config.logs.iter().map(|log| log.vkey.clone()).collect()
+}
+
+fn run(options: &Options) -> Result<()> {
     let config = Config::load(&options.config)?;
     start_log();
-    let signer = Signer::load(&config.key)?;
-    let vkeys: Vec<_> = config.logs.iter().map(|log| log.vkey.clone()).collect();
-    let witness = Arc::new(Witness::open(&config.state_dir, signer, &vkeys)?);
+    let witness = Arc::new(Witness::open(&config.state_dir, Signer::load(&config.key)?, &vkeys(&config))?);
     let tls = config.tls.as_ref().map(acceptor).transpose()?;
     for log in &config.logs {
         if let Some(mirror) = &log.mirror {
             mirror::Mirror::open(mirror, &log.vkey)?;
         }
-    }
-    if check {
-        println!("good: {}", options.config.display());
-        return Ok(());
     }
     let mirrors = config.logs.iter().filter(|log| log.mirror.is_some());
     mirrors.cloned().try_for_each(|log| start_mirror(log, &witness))?;

@@ -71,15 +71,14 @@ impl Mirror {
     pub fn open(config: &MirrorConfig, log: &VerifierKey) -> Result<Self> {
         let folder = config.folder.clone();
         durable::make_dir(&folder, 0o755).with_context(|| folder.display().to_string())?;
-        let path = folder.join(CHECKPOINT);
-        let mut held = None;
-        if path.exists() {
-            let note = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let head = open_checkpoint(&note, log)
-                .with_context(|| format!("{}: this folder holds something else", path.display()))?;
-            held = Some(head.checkpoint().clone());
-        }
+        let held = held(&folder, log)?;
         Ok(Self { log: log.clone(), folder, source: Source::open(config)?, held })
+    }
+
+    /// Whether it could be opened; nothing is made.
+    pub fn check(config: &MirrorConfig, log: &VerifierKey) -> Result<()> {
+        held(&config.folder, log)?;
+        Source::open(config).map(drop)
     }
 
     /// Entries that are copied.
@@ -192,6 +191,18 @@ impl Mirror {
         }
         Ok(())
     }
+}
+
+/// The head that a folder is copied to.
+fn held(folder: &Path, log: &VerifierKey) -> Result<Option<Checkpoint>> {
+    let path = folder.join(CHECKPOINT);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let note = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let head = open_checkpoint(&note, log)
+        .with_context(|| format!("{}: this folder holds something else", path.display()))?;
+    Ok(Some(head.checkpoint().clone()))
 }
 
 /// Files of the copy, and the directories whose names are not durable yet.

@@ -79,6 +79,11 @@ impl Witness {
         Ok(Self { signer, logs, _lock: lock })
     }
 
+    /// Whether it could be opened, also beside one that runs; nothing is made or locked.
+    pub fn check(dir: &Path, signer: &Signer, logs: &[VerifierKey]) -> Result<(), MemoryError> {
+        logs.iter().try_for_each(|vkey| Memory::open(dir, vkey, signer.public()).map(drop))
+    }
+
     /// Judges the body of an `add-checkpoint` at this time (Unix seconds): our signature line, durable already.
     pub fn add_checkpoint(&self, body: &str, now: u64) -> Result<String, NotCosigned> {
         let request = AddCheckpoint::parse(body).ok_or(Refusal::Malformed)?;

@@ -42,6 +42,10 @@ fn what_was_cosigned_is_there_after_a_restart_and_only_grows() {
     assert_eq!(fs::read_to_string(file(dir.path())).unwrap(), note);
     // Another process can't have the same directory.
     assert!(reopen(dir.path()).unwrap_err().to_string().contains("another citykeep-witness"));
+    // Somebody who checks its configuration may look, and makes nothing where nothing is.
+    Witness::check(&dir.path().join("state"), &signer(dir.path()), &[log.vkey()]).unwrap();
+    let nowhere = dir.path().join("nowhere");
+    assert!(Witness::check(&nowhere, &signer(dir.path()), &[log.vkey()]).is_err() && !nowhere.exists());
     drop(witness);
     let witness = open(dir.path());
     let conflict = witness.add_checkpoint(&log.request(0, 9), NOW).unwrap_err();

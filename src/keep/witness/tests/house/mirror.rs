@@ -152,3 +152,15 @@ fn another_logs_folder_is_refused() {
     let error = Mirror::open(&config(dir.path()), &vkey).unwrap_err();
     assert!(format!("{error:#}").contains("something else"), "{error:#}");
 }
+
+#[test]
+fn a_check_makes_nothing_and_disturbs_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let vkey = Log::new(0).vkey();
+    Mirror::check(&config(dir.path()), &vkey).unwrap();
+    assert!(!dir.path().join("mirror").exists());
+    fs::create_dir(dir.path().join("mirror")).unwrap();
+    fs::write(dir.path().join("mirror/checkpoint"), "something else\n").unwrap();
+    let error = format!("{:#}", Mirror::check(&config(dir.path()), &vkey).unwrap_err());
+    assert!(error.contains("holds something else"), "{error}");
+}

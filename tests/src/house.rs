@@ -256,6 +256,39 @@ impl Places {
         command
     }
 
+    /// `keyceremony`, in the state directory.
+    pub fn keyceremony(&self, words: &[&str]) -> Said {
+        run(program("keyceremony").args(words).current_dir(&self.0))
+    }
+
+    /// Proposes this action as officer-1, approves it as two officers, submits it.
+    pub fn decide(&self, name: &str, action: &[&str]) -> Said {
+        use std::io::Write as _;
+        use std::os::unix::fs::PermissionsExt;
+        let command = format!("{name}.cmd");
+        let mut words = vec!["propose", "--instance", "ceremony/instance.json", "--proposer", "officer-1"];
+        words.extend(["--officers-socket", "run/officers.sock", "--out", &command]);
+        words.extend(action);
+        let proposed = self.keyceremony(&words);
+        if !proposed.ok {
+            return proposed;
+        }
+        let phrases = fs::read_to_string(self.at("ceremony/passphrases")).unwrap();
+        for officer in ["officer-1", "officer-2"] {
+            let phrase = phrases.lines().find_map(|line| line.strip_prefix(&format!("{officer}: "))).unwrap();
+            fs::write(self.at("phrase"), format!("{phrase}\n")).unwrap();
+            fs::set_permissions(self.at("phrase"), fs::Permissions::from_mode(0o600)).unwrap();
+            let key = format!("ceremony/officers/{officer}.key");
+            let mut approve = program("keyceremony");
+            let approve = approve.args(["approve", &command, "--key", &key, "--passphrase-file", "phrase"]);
+            let mut child =
+                approve.current_dir(&self.0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(b"yes\n").unwrap();
+            assert!(child.wait().unwrap().success(), "{officer} approves {name}");
+        }
+        self.keyceremony(&["submit", &command, "--officers-socket", "run/officers.sock"])
+    }
+
     /// Practice masters and a practice ledger, for the rehearsal that follows.
     pub fn masters(&self) {
         must(program("citycard").arg("masters").arg("--out").arg(self.at("masters.json")));

@@ -8,42 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use system_tests::house::{House, Places, Said, must, program, run};
-
-/// `keyceremony`, in the state directory.
-fn keyceremony(places: &Places, words: &[&str]) -> Said {
-    run(program("keyceremony").args(words).current_dir(&places.0))
-}
+use system_tests::house::{House, Places, Said, must, run};
 
 fn ok(said: Said) -> String {
     assert!(said.ok, "{}\n{}", said.out, said.err);
     said.out
-}
-
-/// Proposes as officer-1, approves as two officers, submits.
-fn decide(places: &Places, name: &str, action: &[&str]) -> Said {
-    let command = format!("{name}.cmd");
-    let mut words = vec!["propose", "--instance", "ceremony/instance.json", "--proposer", "officer-1"];
-    words.extend(["--officers-socket", "run/officers.sock", "--out", &command]);
-    words.extend(action);
-    let proposed = keyceremony(places, &words);
-    if !proposed.ok {
-        return proposed;
-    }
-    let phrases = fs::read_to_string(places.at("ceremony/passphrases")).unwrap();
-    for officer in ["officer-1", "officer-2"] {
-        let phrase = phrases.lines().find_map(|line| line.strip_prefix(&format!("{officer}: "))).unwrap();
-        private(places, "phrase", phrase);
-        let key = format!("ceremony/officers/{officer}.key");
-        let mut approve = program("keyceremony");
-        approve
-            .args(["approve", &command, "--key", &key, "--passphrase-file", "phrase"])
-            .current_dir(&places.0);
-        let mut child = approve.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(b"yes\n").unwrap();
-        assert!(child.wait().unwrap().success(), "{officer} approves {name}");
-    }
-    keyceremony(places, &["submit", &command, "--officers-socket", "run/officers.sock"])
 }
 
 fn private(places: &Places, name: &str, text: &str) {
@@ -95,7 +64,7 @@ fn revocation_list(places: &Places, rehearsal: &str) {
     let book = ["--register", "register", "--log", "log", "--instance", "ceremony/instance.json"];
     let words: Vec<&str> =
         ["client", "crl", "--out", "client-crl.pem"].into_iter().chain(desk).chain(book).collect();
-    ok(keyceremony(places, &words));
+    ok(places.keyceremony(&words));
     let both = format!("{rehearsal}{}", fs::read_to_string(places.at("client-crl.pem")).unwrap());
     fs::write(places.at("crl.part"), both).unwrap();
     fs::rename(places.at("crl.part"), places.at("pki/crl.pem")).unwrap();
@@ -112,7 +81,7 @@ fn a_client_comes_and_goes() {
     let authority = ["--role", "authority", "--name", "client-ca", "--rehearsal", "--out", "client-ca.key"];
     let words: Vec<&str> =
         ["keygen"].into_iter().chain(authority).chain(["--passphrase-file", "ca-phrase"]).collect();
-    ok(keyceremony(&places, &words));
+    ok(places.keyceremony(&words));
     let words = [
         "client",
         "ca",
@@ -123,11 +92,11 @@ fn a_client_comes_and_goes() {
         "--name",
         "Weihai clients",
     ];
-    ok(keyceremony(&places, &words.into_iter().chain(["--out", "client-ca.pem"]).collect::<Vec<_>>()));
+    ok(places.keyceremony(&words.into_iter().chain(["--out", "client-ca.pem"]).collect::<Vec<_>>()));
     let bundle = fs::read_to_string(places.at("pki/ca.pem")).unwrap()
         + &fs::read_to_string(places.at("client-ca.pem")).unwrap();
     fs::write(places.at("bundle.pem"), bundle).unwrap();
-    ok(decide(&places, "ca", &["set-ca", "bundle.pem"]));
+    ok(places.decide("ca", &["set-ca", "bundle.pem"]));
     revocation_list(&places, &rehearsal);
     fs::rename(places.at("bundle.pem"), places.at("pki/ca.pem")).unwrap();
     hang_up(&house);
@@ -136,7 +105,7 @@ fn a_client_comes_and_goes() {
     request(&places, "line-9", "spiffe://weihai.example/perso/line-9");
     let policy = system_tests::house::root().join("policies/rehearsal.toml");
     let shown =
-        ok(keyceremony(&places, &["client", "show", "line-9.csr", "--policy", policy.to_str().unwrap()]));
+        ok(places.keyceremony(&["client", "show", "line-9.csr", "--policy", policy.to_str().unwrap()]));
     assert!(shown.contains("perso/line-9") && shown.contains("cards-keys"), "{shown}");
     let issue = |name: &str| {
         let (csr, pem) = (format!("{name}.csr"), format!("{name}.pem"));
@@ -144,11 +113,11 @@ fn a_client_comes_and_goes() {
         let book = ["--register", "register", "--log", "log", "--instance", "ceremony/instance.json"];
         let words: Vec<&str> =
             ["client", "issue", &csr, "--out", &pem].into_iter().chain(desk).chain(book).collect();
-        keyceremony(&places, &words)
+        places.keyceremony(&words)
     };
     let early = issue("line-9");
     assert!(!early.ok && early.err.contains("no enrolment"), "{}", early.err);
-    ok(decide(&places, "enrol", &["client", "line-9.csr"]));
+    ok(places.decide("enrol", &["client", "line-9.csr"]));
     std::thread::sleep(Duration::from_millis(1200));
     ok(issue("line-9"));
     let until = Instant::now() + Duration::from_secs(40);
@@ -160,19 +129,19 @@ fn a_client_comes_and_goes() {
 
     // A foreign name is refused where it is asked for.
     request(&places, "foreign", "spiffe://weihai.example/perso/*");
-    let foreign = decide(&places, "foreign", &["client", "foreign.csr"]);
+    let foreign = places.decide("foreign", &["client", "foreign.csr"]);
     assert!(!foreign.ok && foreign.err.contains("is not like"), "{}", foreign.err);
 
     // A renewal is another request of the same name: enrolled, certified, served beside the old one.
     request(&places, "line-9b", "spiffe://weihai.example/perso/line-9");
-    ok(decide(&places, "renew", &["client", "line-9b.csr"]));
+    ok(places.decide("renew", &["client", "line-9b.csr"]));
     std::thread::sleep(Duration::from_millis(1200));
     ok(issue("line-9b"));
     assert!(status(&house, "line-9b").ok && status(&house, "line-9").ok);
 
     // The end: an open connection closes within 60 seconds, and nothing new is accepted; the renewed one goes on.
     let open = Busy::new(&house, "line-9");
-    ok(decide(&places, "end", &["end-client", "line-9.pem", "--reason", "line 9 was taken down"]));
+    ok(places.decide("end", &["end-client", "line-9.pem", "--reason", "line 9 was taken down"]));
     std::thread::sleep(Duration::from_millis(1200));
     revocation_list(&places, &rehearsal);
     let (quiet, answers) = open.until_closed();
@@ -180,10 +149,10 @@ fn a_client_comes_and_goes() {
     assert!(quiet < Duration::from_secs(10) && answers > 1, "{quiet:?} after {answers} answers");
     assert!(!status(&house, "line-9").ok);
     assert!(status(&house, "line-9b").ok);
-    let again = decide(&places, "again", &["client", "line-9.csr"]);
+    let again = places.decide("again", &["client", "line-9.csr"]);
     assert!(!again.ok && again.err.contains("was ended"), "{}", again.err);
     let listed =
-        ok(keyceremony(&places, &["client", "list", "--log", "log", "--instance", "ceremony/instance.json"]));
+        ok(places.keyceremony(&["client", "list", "--log", "log", "--instance", "ceremony/instance.json"]));
     assert!(listed.contains("line 9 was taken down"), "{listed}");
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Follow) -> Result<Said, Failure> {
     for look in 1.. {
         match place::advance(&mut verifier, &place, &mut ()) {
             Ok(log) => {
-                cosigned = if log.cosigned { log.size } else { cosigned };
+                cosigned = if log.cosigned == Some(true) { log.size } else { cosigned };
                 let now = Some((log.size, log.root, log.witnesses.clone()));
                 if shown != now {
                     print(&log, cosigned, arguments.json);
@@ -53,15 +53,15 @@ fn print(log: &Report, cosigned: u64, json: bool) {
             "size": log.size,
             "root": to_hex(&log.root),
             "cosigned": log.cosigned,
-            "cosigned_size": cosigned,
-            "tail": tail,
+            "cosigned_size": log.cosigned.map(|_| cosigned),
+            "tail": log.cosigned.map(|_| tail),
         });
         return say(&object.to_string());
     }
     let (size, root) = (log.size, to_hex(&log.root));
     let by = witnesses(log);
     say(&format!("有效 good  {size} entries  root {root}  见证 witness {by}"));
-    if !log.cosigned {
+    if log.cosigned == Some(false) {
         say(&format!(
             "未见证 not cosigned yet: {tail} entries beyond the newest head that the quorum cosigned ({cosigned})"
         ));

@@ -200,6 +200,12 @@ fn the_quorum_of_the_policy_or_none() {
     publish(&[line(1, 1)]);
     let json = desk.good("follow log --policy policy --times 1 --json").lines();
     assert_eq!((json[0]["cosigned"].as_bool(), json[0]["tail"].as_u64()), (Some(false), Some(20)));
+    // The key alone asks nobody, so nothing is said of a quorum.
+    publish(&[]);
+    for words in ["follow log --vkey vkey --times 1 --json", "verify log --vkey vkey --json"] {
+        let json = desk.good(words).lines();
+        assert!(json[0]["cosigned"].is_null() && json[0]["tail"].is_null(), "{words}: {}", json[0]);
+    }
 }
 
 #[test]

@@ -96,8 +96,8 @@ pub struct Report {
     pub vkey: String,
     /// Witnesses of the policy that cosigned the head and when, Unix seconds.
     pub witnesses: Vec<(String, u64)>,
-    /// The policy's quorum is among them, if the policy has one.
-    pub cosigned: bool,
+    /// Whether the policy's quorum is among them; `None` of a policy that asks for none.
+    pub cosigned: Option<bool>,
     /// Entries by kind.
     pub kinds: BTreeMap<&'static str, u64>,
     /// State of every key version.
@@ -217,7 +217,8 @@ impl Verifier {
         }
         snapshot.head.check_lines(self.meaning.state.epochs())?;
         snapshot.check_strays(&self.policy)?;
-        self.meaning.report(&snapshot.head, snapshot.head.is_cosigned(&self.policy))
+        let wanted = !self.policy.is_met(|_| false);
+        self.meaning.report(&snapshot.head, wanted.then(|| snapshot.head.is_cosigned(&self.policy)))
     }
 
     fn replay(

@@ -69,7 +69,7 @@ impl Head {
         if self.log_first && self.lines == known && rest.len() == self.witnesses.len() {
             return Ok(());
         }
-        let what = "it has a signature by a key that this verification was not given, or two by one key";
+        let what = "it has a signature by a key that this verification was not given (a witness's has to be named by --policy), or two by one key";
         finding(CHECKPOINT, None, what)
     }
 

@@ -97,7 +97,7 @@ impl Meaning {
         Ok(())
     }
 
-    pub(super) fn report(&self, head: &Head, cosigned: bool) -> Result<Report, Finding> {
+    pub(super) fn report(&self, head: &Head, cosigned: Option<bool>) -> Result<Report, Finding> {
         let Some(instance) = self.state.instance() else {
             return finding(super::CHECKPOINT, None, "the log has no genesis");
         };

@@ -184,3 +184,19 @@ fn a_log_that_is_no_longer_published() {
     assert_eq!(state(&house, Some(259), now + 3600), State::Bad);
     assert_eq!(state(&house, None, now), State::Unchecked);
 }
+
+#[test]
+fn a_module_that_waits_for_its_witnesses_is_not_well() {
+    let says = |state: &str, witness: &str| {
+        let body = serde_json::json!({
+            "state": state, "boot": "", "memory": "memfd_secret", "backend": "portable", "instance": null,
+            "origin": null, "rehearsal": false, "log_size": 9, "witness": witness,
+        });
+        service::module(Some(&serde_json::from_value(body).unwrap())).state
+    };
+    assert_eq!(says("operational", "witnessed"), State::Good);
+    assert_eq!(says("operational", "unwitnessed"), State::Good);
+    assert_eq!(says("operational", "grace"), State::Warn);
+    assert_eq!(says("operational", "waiting"), State::Bad);
+    assert_eq!(says("sealed", "unwitnessed"), State::Bad);
+}
